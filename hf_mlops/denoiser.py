@@ -1,0 +1,92 @@
+"""The denoiser: a transformer over weight tokens, told the noise level and the loss signal.
+
+Blocks follow the diffusion transformer (Peebles and Xie, arXiv 2212.09748): conditioning scales, shifts and gates each block.
+"""
+
+from __future__ import annotations
+
+from math import log, pi
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from hf_mlops.diffusion import precondition
+
+
+class TimeEmbedding(nn.Module):
+    """Times in 0 to 1 as sines and cosines of `width` / 2 frequencies, then a small network: (N,) -> (N, width)."""
+
+    frequencies: Tensor  # (width / 2,)
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer("frequencies", torch.exp(torch.linspace(0, log(1000), width // 2)) * pi / 2, persistent=False)
+        self.network = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, time: Tensor) -> Tensor:
+        angle = time[:, None] * self.frequencies  # (N, width / 2)
+        return self.network(torch.cat([angle.cos(), angle.sin()], -1))
+
+
+class Block(nn.Module):
+    """Self-attention and a feed-forward network, each scaled, shifted and gated by the conditioning."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.from_heads = nn.Linear(width, width)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
+
+    def silence(self) -> None:
+        """Makes the block the identity."""
+        for parameter in self.modulation.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).unsqueeze(1).chunk(6, -1)  # (N, 1, W)
+        qkv = self.to_qkv(self.norm(x) * (1 + scale1) + shift1)  # (N, T, 3W)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, W / heads)
+        attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (N, T, W)
+        x = x + gate1 * self.from_heads(attended)
+        return x + gate2 * self.feed_forward(self.norm(x) * (1 + scale2) + shift2)
+
+
+class Denoiser(nn.Module):
+    """Predicts clean weight tokens.
+
+    Args:
+        tokens, token_width: shape of the weight space.
+        signal_width: entries of the loss signal.
+        width, layers, heads: size of the transformer.
+    """
+
+    def __init__(self, tokens: int, token_width: int, signal_width: int, width: int, layers: int, heads: int):
+        super().__init__()
+        self.time = TimeEmbedding(width)
+        self.signal = nn.Sequential(
+            nn.Linear(signal_width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.embed = nn.Linear(token_width, width)
+        self.position = nn.Parameter(torch.randn(tokens, width) * 0.02)
+        blocks = [Block(width, heads) for _ in range(layers)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        self.out = nn.Linear(width, token_width)
+        for block in blocks:  # every block starts as the identity, so that depth costs no early signal
+            block.silence()
+        nn.init.zeros_(self.out.weight)  # the first prediction is the linear guess
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, noisy: Tensor, time: Tensor, signal: Tensor) -> Tensor:
+        """(N, tokens, token_width), (N,) in 0 to 1, (N, signal_width) -> (N, tokens, token_width)."""
+        condition = self.time(time) + self.signal(signal)  # (N, W)
+        x = self.embed(noisy) + self.position  # (N, T, W)
+        for block in self.blocks:
+            x = block(x, condition)
+        scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
+        return precondition(noisy, self.out(self.norm(x) * (1 + scale) + shift), time)

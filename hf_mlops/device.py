@@ -1,0 +1,51 @@
+"""Where tensors live: the choice of a device, and what is worth recording of it."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """`auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: an unknown name, or `cuda` on a machine without it.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"unknown device {name!r}; allowed: {', '.join(DEVICES)}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but torch sees no CUDA device here; allowed: auto, cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def describe_device(device: torch.device) -> dict[str, str]:
+    """Name, driver and peak memory so far (MB), as text for run tags."""
+    if device.type == "cuda":
+        import pynvml
+
+        pynvml.nvmlInit()
+        return {
+            "device.name": torch.cuda.get_device_name(device),
+            "device.driver": str(pynvml.nvmlSystemGetDriverVersion()),
+            "device.peak_memory_mb": f"{torch.cuda.max_memory_allocated(device) / 1e6:.0f}",
+        }
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    peak = getattr(memory, "peak_wset", None) or _peak_resident_bytes()
+    return {
+        "device.name": platform.processor() or platform.machine(),
+        "device.driver": f"torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "device.peak_memory_mb": f"{peak / 1e6:.0f}",
+    }
+
+
+def _peak_resident_bytes() -> int:
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024

@@ -1,0 +1,229 @@
+"""The hypernetwork: a diffusion model over classifier weights that samples classifiers for a forget spec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from hf_mlops import artifact, diffusion
+from hf_mlops.denoiser import Denoiser
+from hf_mlops.device import choose_device
+from hf_mlops.population import Population
+from hf_mlops.prompt import VARIANTS, LossSignal, Prompt, PromptBook
+from hf_mlops.spec import ForgetSpec
+from hf_mlops.targets import Target
+from hf_mlops.weightspace import SPACES, Latents, RawTokens, WeightSpace
+
+DEFAULT_STEPS = 2  # denoising steps; benchmarks/quality.py compares
+MAX_SAMPLES = 10_000  # of one spec in one call
+
+
+@dataclass(frozen=True)
+class HypernetConfig:
+    """Shape and training of a hypernetwork."""
+
+    variant: str = "dihyfo-2"  # what it is conditioned on: a name in prompt.VARIANTS
+    space: str = "latent"  # coordinates that diffusion runs in: a name in weightspace.SPACES
+    components: int = 128  # principal components kept (latent space only)
+    token_width: int = 16  # coordinates in a token
+    width: int = 128  # of the transformer
+    layers: int = 4
+    heads: int = 4
+    steps: int = 2500  # optimiser steps
+    batch_size: int = 128  # population rows a step
+    images: int = 64  # training images a step that the behavioural loss runs on
+    behaviour: float = 5.0  # weight of the behavioural loss; the weight-space loss has weight 1
+    learning_rate: float = 3e-3  # AdamW; warms up over 5 % of the steps, then decays to 0 by a cosine
+    weight_decay: float = 1e-2  # AdamW
+    clip: float = 1.0  # largest gradient norm
+    ema: float = 0.995  # decay of the moving average that is kept as the result
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole = (lambda n: isinstance(n, int) and n >= 1, "a whole number from 1")
+        artifact.check_config(
+            self,
+            {
+                "variant": (lambda v: v in VARIANTS, ", ".join(VARIANTS)),
+                "space": (lambda s: s in SPACES, ", ".join(SPACES)),
+                **dict.fromkeys(("components", "token_width", "layers", "heads", "steps", "batch_size", "images"), whole),
+                "width": (lambda n: n >= 1 and n % (2 * self.heads) == 0, f"a multiple of 2 * heads = {2 * self.heads}"),
+                "behaviour": (lambda x: 0 <= x <= 1000, "0 to 1000"),
+                "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
+                "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
+                "clip": (lambda x: x > 0, "above 0"),
+                "ema": (lambda x: 0 <= x < 1, "0 to below 1"),
+                "seed": (lambda n: n >= 0, "a whole number from 0"),
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Classifiers sampled for one forget spec.
+
+    Args:
+        spec: what they are to have forgotten.
+        seeds: of each sample; the sample is a function of its spec, prompt, seed and the denoising steps.
+        weights: (n, P) float32.
+        prompt: the losses asked for.
+    """
+
+    spec: ForgetSpec
+    seeds: tuple[int, ...]
+    weights: Tensor
+    prompt: Prompt
+
+
+class Hypernetwork(nn.Module):
+    """Denoiser, weight space, loss signal and default prompts, as one thing to train, save, load and sample from.
+
+    Build one with `from_population`, `train_hypernetwork` or `load`.
+    """
+
+    def __init__(
+        self,
+        config: HypernetConfig,
+        target: Target,
+        group_names: Sequence[str],
+        data: dict[str, str],
+        space: WeightSpace,
+        signal: LossSignal,
+        prompts: PromptBook,
+    ):
+        super().__init__()
+        self.config, self.target, self.group_names, self.data = config, target, tuple(group_names), data
+        self.space, self.signal, self.prompts = space, signal, prompts
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.denoiser = Denoiser(space.tokens, space.width, signal.width, config.width, config.layers, config.heads)
+
+    @classmethod
+    def from_population(cls, config: HypernetConfig, population: Population, share: Tensor) -> Hypernetwork:
+        """An untrained hypernetwork, its weight space and signal fitted on the population's training rows.
+
+        Args:
+            share: (G,) share of the validation split that each group is.
+        """
+        rows = ~population.reference
+        weights, losses, forgotten = population.weights[rows], population.losses[rows], population.forgotten[rows]
+        space: WeightSpace
+        if config.space == "raw":
+            space = RawTokens.fit(population.target, weights, config.token_width)
+        else:
+            space = Latents.fit(population.target, weights, config.token_width, config.components)
+        signal = LossSignal.fit(config.variant, losses, forgotten, share)
+        prompts = PromptBook.fit(losses, forgotten, population.final[rows], share)
+        return cls(config, population.target, population.group_names, population.data, space, signal, prompts)
+
+    def place(self, device: torch.device) -> Hypernetwork:
+        """Moves all that sampling computes with, in place; prompts and targets stay on the CPU."""
+        for part in (self.denoiser, self.space, self.signal):
+            part.to(device)
+        return self
+
+    @torch.no_grad()
+    def sample_losses(
+        self, losses: Tensor, forgotten: Tensor, seeds: Sequence[int], steps: int = DEFAULT_STEPS, sampler: str = "ddim"
+    ) -> Tensor:
+        """Samples one classifier for each row of prompted losses.
+
+        Args:
+            losses: (N, G) loss asked for on every group; forgotten: (N, G) bool; seeds: N whole numbers.
+            steps: denoising steps; sampler: a name in `diffusion.SAMPLERS`.
+
+        Returns:
+            weights (N, P) on the CPU.
+        """
+        device = next(self.denoiser.parameters()).device
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        shape = (self.space.tokens, self.space.width)
+        signal = self.signal(losses.to(device), forgotten.to(device))
+
+        def noise() -> Tensor:
+            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
+
+        tokens = diffusion.sample(lambda x, time: self.denoiser(x, time, signal), noise, steps, sampler)
+        return self.space.decode(tokens).cpu()
+
+    def sample(
+        self,
+        forget: str | ForgetSpec,
+        n: int = 1,
+        seed: int = 0,
+        steps: int = DEFAULT_STEPS,
+        retain_loss: float | None = None,
+        forget_loss: float | None = None,
+        sampler: str = "ddim",
+    ) -> Samples:
+        """Samples classifiers that behave as if retrained without the forget set.
+
+        Args:
+            forget: a forget spec: `"7"`, `"3,5"`, a group's name, `""` for none.
+            n: how many; sample i has the seed `seed` + i, which alone gives the same weights again (up to rounding).
+            seed: from 0.
+            steps: denoising steps.
+            retain_loss, forget_loss: mean loss asked for on D_r and D_f, nats; by default that of retrained targets.
+            sampler: a name in `diffusion.SAMPLERS`.
+
+        Raises:
+            ValueError: a bad spec, number, seed, loss or sampler.
+        """
+        spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.group_names)
+        for name, value, low, high in (
+            ("n_samples", n, 1, MAX_SAMPLES),
+            ("seed", seed, 0, 2**62),
+            ("steps", steps, 1, 1000),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} = {value} is not allowed; allowed: {low} to {high}")
+        prompt = self.prompts.prompt(spec, retain_loss, forget_loss)
+        seeds = tuple(range(seed, seed + n))
+        losses, forgotten = prompt.losses.expand(n, -1), torch.tensor(spec.mask).expand(n, -1)
+        return Samples(spec, seeds, self.sample_losses(losses, forgotten, seeds, steps, sampler), prompt)
+
+    def save(self, directory: Path) -> None:
+        """Writes hypernetwork.safetensors and hypernetwork.json.
+
+        Raises:
+            OSError: it could not be written; what was there before stays.
+        """
+        with artifact.whole_directory(Path(directory)) as folder:
+            artifact.write(folder, "hypernetwork", self.state_dict(), self.about)
+
+    @property
+    def about(self) -> dict:
+        """All that `load` needs beside the tensors; JSON-ready."""
+        return {
+            "config": asdict(self.config),
+            "target": self.target.spec,
+            "group_names": self.group_names,
+            "data": self.data,
+        }
+
+    @classmethod
+    def load(cls, directory: Path, device: str = "auto") -> Hypernetwork:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: a missing, truncated or altered file, or one of another architecture.
+        """
+        where = choose_device(device)
+        tensors, about = artifact.read(Path(directory), "hypernetwork")
+        config, target = artifact.config_from(HypernetConfig, about["config"]), Target(**about["target"])
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            part, name = key.split(".", 1)
+            parts.setdefault(part, {})[name] = tensor
+        try:
+            space = SPACES[config.space](config.token_width, **parts["space"])
+            signal, prompts = LossSignal(config.variant, **parts["signal"]), PromptBook(**parts["prompts"])
+            hypernetwork = cls(config, target, about["group_names"], about["data"], space, signal, prompts)
+            hypernetwork.denoiser.load_state_dict(parts["denoiser"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise ValueError(f"{directory} does not hold the tensors that its configuration needs: {error}") from error
+        return hypernetwork.place(where)

@@ -1,0 +1,62 @@
+"""Pictures of an evaluation, each to be understood without the code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from torch import Tensor
+
+
+def accuracy_heat_map(sampled: Tensor, reference: Tensor, forgets: Sequence[str], group_names: Sequence[str]) -> Figure:
+    """Accuracy on every class after each forget request: sampled classifiers over retrained ones; (specs, G) each."""
+    figure = Figure(figsize=(1.5 + 0.75 * len(group_names), 2.2 + 0.62 * len(forgets)), layout="constrained")
+    titles = ("sampled by the hypernetwork", "retrained without the class (reference)")
+    for axes, values, title in zip(figure.subplots(2, 1), (sampled, reference), titles, strict=True):
+        image = axes.imshow(values.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        axes.set_title(title)
+        axes.set_xticks(range(len(group_names)), group_names)
+        axes.set_yticks(range(len(forgets)), forgets)
+        axes.set_xlabel("class of the test images")
+        axes.set_ylabel("class to forget")
+        for row, column in np.ndindex(*values.shape):
+            value = values[row, column].item()
+            colour = "white" if value < 0.6 else "black"
+            axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, ax=figure.axes, label="test accuracy (numbers: per cent)", shrink=0.6)
+    figure.suptitle("A forgotten class should read 0, all others as in the retrained classifiers")
+    return figure
+
+
+def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) -> Figure:
+    """Losses asked for against losses of the classifiers sampled, a dot per sample, with the line of a perfect answer."""
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    titles = {"retain": "what is kept (retain set)", "forget": "what is forgotten (forget set)"}
+    for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        prompted, observed = sweep[f"prompted_{name}_loss"], sweep[f"observed_{name}_loss"]
+        low, high = min(prompted.min(), observed.min()) * 0.9, max(prompted.max(), observed.max()) * 1.1
+        axes.plot([low, high], [low, high], color="grey", linewidth=1, label="observed = asked for")
+        axes.scatter(prompted, observed, s=8, alpha=0.4, label="a sampled classifier")
+        axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed on validation images (nats)")
+        axes.set_title(f"{title}: R² = {alignment[name]:.3f}")
+        axes.legend()
+    figure.suptitle(f"Does a sample have the losses it was asked for? R² over both sets: {alignment['both']:.3f}")
+    return figure
+
+
+def accuracy_over_steps(steps: pd.DataFrame) -> Figure:
+    """Accuracy on D_r and D_f against the number of denoising steps, beside the retrained classifiers."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    retain, forget = figure.subplots(2, 1, sharex=True)
+    retain.plot(steps["steps"], steps["retain_accuracy"], marker="o", label="sampled")
+    retain.axhline(steps["reference_retain_accuracy"].iloc[0], color="grey", linestyle="--", label="retrained")
+    forget.plot(steps["steps"], steps["forget_accuracy"], marker="o", label="sampled")
+    forget.axhline(steps["reference_forget_accuracy"].iloc[0], color="grey", linestyle="--", label="retrained")
+    retain.set(ylabel="test accuracy on\nwhat is kept", xscale="log")
+    forget.set(ylabel="test accuracy on\nwhat is forgotten", ylim=(-0.02, 0.1), xlabel="denoising steps per sample")
+    forget.set_xticks(steps["steps"], steps["steps"].astype(str))
+    retain.legend()
+    figure.suptitle("How many denoising steps does a sample need? (mean over single classes)")
+    return figure

@@ -1,0 +1,249 @@
+"""Populations: many targets trained together from one initialisation, each on its own retain set."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import combinations, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from hf_mlops import artifact
+from hf_mlops.data import Dataset
+from hf_mlops.device import choose_device
+from hf_mlops.progress import Progress
+from hf_mlops.targets import Target
+
+TRAIN, REFERENCE = "train", "reference"
+
+
+@dataclass(frozen=True)
+class PopulationConfig:
+    """How a population is drawn and trained."""
+
+    architecture: str = "mlp-16"  # a name in targets.ARCHITECTURES
+    runs: int = 2048  # targets that the hypernetwork learns from
+    steps: int = 600  # optimiser steps of each
+    checkpoints: int = 6  # weights kept of each run: at the end, at 0.6 of that, 0.6 of that, ...
+    batch_size: int = 128  # images in the minibatch that all the runs of a chunk share
+    learning_rate: float = 3e-3  # AdamW; decays to 0 by a cosine
+    weight_decay: float = 1e-2  # AdamW
+    weight_noise: float = 0.5  # a run's sample weights are uniform in 1 -/+ this: what tells seeds apart
+    set_sizes: tuple[float, ...] = (0.04, 0.26, 0.25, 0.15, 0.15, 0.15)  # share of runs that forget 0, 1, 2, ... groups
+    held_out_pairs: float = 0.2  # share of the pairs of groups that no training run forgets together
+    reference_runs: int = 8  # retrained targets of each reference spec, never shown to the hypernetwork
+    chunk: int = 128  # runs trained at once; each chunk has a data order of its own
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole = (lambda n: isinstance(n, int) and n >= 1, "a whole number from 1")
+        artifact.check_config(
+            self,
+            {
+                "runs": whole,
+                "steps": whole,
+                "checkpoints": (lambda n: 1 <= n <= self.steps, f"1 to the number of steps, {self.steps}"),
+                "batch_size": whole,
+                "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
+                "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
+                "weight_noise": (lambda x: 0 <= x <= 1, "0 to 1"),
+                "set_sizes": (lambda s: len(s) >= 2 and min(s) >= 0 and sum(s[1:]) > 0, "shares from 0, some for size 1 up"),
+                "held_out_pairs": (lambda x: 0 <= x <= 0.5, "0 to 0.5"),
+                "reference_runs": whole,
+                "chunk": whole,
+                "seed": (lambda n: n >= 0, "a whole number from 0"),
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Population:
+    """Weights of many targets, and for each row what it forgot and how it fares.
+
+    Args:
+        config: how it was made.
+        target: the architecture.
+        group_names: names of the G groups.
+        data: name and digest of the data set.
+        initial: (P,) the shared initialisation.
+        weights: (rows, P) float32; a row is one checkpoint of one run.
+        forgotten: (rows, G) bool; the groups in D_f.
+        losses, accuracies: (rows, G) on the validation split.
+        run, step: (rows,) int64; which run, after how many steps.
+        reference: (rows,) bool; rows of the retrain reference, which the hypernetwork must never see.
+        held_out: (pairs, 2) group indices that no training run forgets together.
+    """
+
+    config: PopulationConfig
+    target: Target
+    group_names: tuple[str, ...]
+    data: dict[str, str]
+    initial: Tensor
+    weights: Tensor
+    forgotten: Tensor
+    losses: Tensor
+    accuracies: Tensor
+    run: Tensor
+    step: Tensor
+    reference: Tensor
+    held_out: Tensor
+
+    _TENSORS = ("initial", "weights", "forgotten", "losses", "accuracies", "run", "step", "reference", "held_out")
+
+    @property
+    def final(self) -> Tensor:
+        """(rows,) bool: rows at the end of their run."""
+        return self.step == self.config.steps
+
+    def save(self, directory: Path) -> None:
+        """Writes population.safetensors, population.json and population.csv (a line per row, without the weights).
+
+        Raises:
+            OSError: it could not be written; what was there before stays.
+        """
+        with artifact.whole_directory(Path(directory)) as folder:
+            about = {
+                "config": asdict(self.config),
+                "target": self.target.spec,
+                "group_names": self.group_names,
+                "data": self.data,
+            }
+            artifact.write(folder, "population", {name: getattr(self, name) for name in self._TENSORS}, about)
+            with (folder / "population.csv").open("w", newline="") as file:
+                writer = csv.writer(file)
+                measures = [f"{what}_{group}" for what in ("loss", "accuracy") for group in self.group_names]
+                writer.writerow(["run", "step", "role", "forget", *measures])
+                for row in range(len(self.weights)):
+                    forgotten = ",".join(self.group_names[g] for g in self.forgotten[row].nonzero()[:, 0].tolist())
+                    role = REFERENCE if self.reference[row] else TRAIN
+                    figures = [f"{x:.4g}" for x in (*self.losses[row].tolist(), *self.accuracies[row].tolist())]
+                    writer.writerow([int(self.run[row]), int(self.step[row]), role, forgotten, *figures])
+
+    @classmethod
+    def load(cls, directory: Path) -> Population:
+        """Reads what `save` wrote.
+
+        Raises:
+            ValueError: a missing, truncated or altered file.
+        """
+        tensors, about = artifact.read(Path(directory), "population")
+        config = artifact.config_from(PopulationConfig, about["config"])
+        return cls(config, Target(**about["target"]), tuple(about["group_names"]), about["data"], **tensors)
+
+
+def draw_forget_sets(config: PopulationConfig, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which groups each run forgets.
+
+    Returns:
+        training runs (runs, G) bool; reference runs (specs * reference_runs, G) bool: nothing, each group, up to 100
+        pairs and up to 20 larger sets; held-out pairs (pairs, 2), which no training run forgets together.
+    """
+    rng = np.random.default_rng(config.seed)
+    pairs = list(combinations(range(groups), 2)) if groups > 2 else []
+    rng.shuffle(pairs)
+    held_out = sorted(tuple(int(g) for g in pair) for pair in pairs[: round(config.held_out_pairs * len(pairs))])
+    shares = np.array(config.set_sizes[:groups])  # a set of all groups would leave nothing to retain
+    sizes = rng.choice(len(shares), size=config.runs, p=shares / shares.sum())
+    training = torch.zeros(config.runs, groups, dtype=torch.bool)
+    for row, size in zip(training, sizes, strict=True):
+        chosen: set[int] = set()
+        for group in rng.permutation(groups).tolist():
+            if len(chosen) < size and not any(group in pair and chosen & set(pair) for pair in held_out):
+                chosen.add(group)
+        row[list(chosen)] = True
+    larger = [rng.choice(groups, size=size, replace=False) for size in (3, 4, 5) for _ in range(7) if size < groups]
+    specs = [(), *((g,) for g in range(groups)), *held_out, *islice((p for p in pairs if tuple(p) not in held_out), 100)]
+    specs += {tuple(sorted(s.tolist())): None for s in larger}
+    reference = torch.zeros(len(specs), groups, dtype=torch.bool)
+    for row, spec in zip(reference, specs, strict=True):
+        row[list(spec)] = True
+    return training, reference.repeat_interleave(config.reference_runs, 0), torch.tensor(held_out).view(-1, 2)
+
+
+def train_population(config: PopulationConfig, dataset: Dataset, device: str = "auto") -> Population:
+    """Trains every run of a population, chunk by chunk.
+
+    Args:
+        config: sizes and seeds; the result is the same for the same config, data and device.
+        dataset: trains on its train split; losses and accuracies come from its validation split.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ValueError: an unknown architecture or device.
+    """
+    where = choose_device(device)
+    target = Target.for_dataset(config.architecture, dataset)
+    initial = target.initial_weights(config.seed)
+    target.to(where)
+    groups = len(dataset.group_names)
+    training, reference, held_out = draw_forget_sets(config, groups)
+    validation = dataset.validation.to(where)
+    rows: list[tuple[Tensor, ...]] = []
+    chunks = [*((c, False) for c in training.split(config.chunk)), *((c, True) for c in reference.split(config.chunk))]
+    first = 0
+    with Progress("population", (len(training) + len(reference)) * config.steps, "model-step") as progress:
+        for number, (forgotten, is_reference) in enumerate(chunks):
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number + 1)
+            runs = torch.arange(first, first + len(forgotten))
+            first += len(forgotten)
+            for step, weights in _train_chunk(config, target, initial, dataset, forgotten, generator, where, progress):
+                losses, accuracies = target.group_metrics(weights, validation, groups)
+                flags = torch.full_like(runs, is_reference, dtype=torch.bool)
+                rows.append(
+                    (weights.cpu(), forgotten, losses.cpu(), accuracies.cpu(), runs, torch.full_like(runs, step), flags)
+                )
+    names = ("weights", "forgotten", "losses", "accuracies", "run", "step", "reference")
+    columns = {name: torch.cat(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    target.to(torch.device("cpu"))
+    return Population(config, target, dataset.group_names, dataset.identity, initial, held_out=held_out, **columns)
+
+
+def _train_chunk(
+    config: PopulationConfig,
+    target: Target,
+    initial: Tensor,
+    dataset: Dataset,
+    forgotten: Tensor,
+    generator: torch.Generator,
+    device: torch.device,
+    progress: Progress,
+) -> Iterator[tuple[int, Tensor]]:
+    """Trains runs on shared minibatches; yields (step, weights (runs, P)) at every checkpoint."""
+    train = dataset.train
+    noise = torch.rand(len(forgotten), len(train), generator=generator) * 2 - 1
+    kept = ~forgotten[:, train.groups]  # (runs, N): a run's D_f has weight 0
+    sample_weight = ((1 + config.weight_noise * noise) * kept).to(device)
+    train = train.to(device)
+    state = {
+        name: tensor.clone().requires_grad_()
+        for name, tensor in target.unflatten(initial.to(device).repeat(len(forgotten), 1)).items()
+    }
+    optimiser = torch.optim.AdamW(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    kept_steps = {max(1, round(config.steps * 0.6**i)) for i in range(config.checkpoints)}
+    order = _batches(len(train), config.batch_size, generator)
+    for step in range(1, config.steps + 1):
+        batch = next(order).to(device)
+        logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
+        labels = train.labels[batch].expand(len(forgotten), -1)  # (runs, batch)
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+        weight = sample_weight[:, batch]
+        per_run = (loss * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
+        optimiser.zero_grad()
+        per_run.sum().backward()  # runs share no parameter: the sum's gradient is each run's own
+        optimiser.step()
+        schedule.step()
+        progress.advance(len(forgotten))
+        if step in kept_steps:
+            yield step, target.flatten({name: tensor.detach() for name, tensor in state.items()})
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Endless minibatches of indices, a fresh permutation for every pass over the data."""
+    while True:
+        yield from torch.randperm(count, generator=generator).split(size)

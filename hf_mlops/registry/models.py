@@ -1,0 +1,186 @@
+"""Registered models: the hypernetwork and the classifiers sampled from it. An alias moves only to a version that is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import onnx
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+
+import hf_mlops
+from hf_mlops.audit import Reference
+from hf_mlops.export import INPUT, OUTPUT, onnx_template
+from hf_mlops.hypernetwork import Hypernetwork
+from hf_mlops.registry import hyperforget_model
+from hf_mlops.registry.hyperforget_model import HyperForget
+
+HYPERFORGET, CHAMPION, CLASSIFIER = "hyperforget", "champion", "hyperforget-classifier"
+
+HYPERFORGET_SIGNATURE = ModelSignature(
+    inputs=Schema([ColSpec(DataType.string, "forget")]),
+    outputs=Schema(
+        [
+            ColSpec(DataType.string, "forget"),
+            ColSpec(DataType.long, "sample"),
+            ColSpec(DataType.long, "seed"),
+            ColSpec(DataType.double, "retain_loss"),
+            ColSpec(DataType.double, "forget_loss"),
+            ColSpec(DataType.binary, "weights"),
+        ]
+    ),
+    params=ParamSchema(
+        [
+            ParamSpec("n_samples", DataType.long, 1),
+            ParamSpec("seed", DataType.long, 0),
+            ParamSpec("steps", DataType.long, hf_mlops.hypernetwork.DEFAULT_STEPS),
+            ParamSpec("retain_loss", DataType.double, None),
+            ParamSpec("forget_loss", DataType.double, None),
+        ]
+    ),
+)
+
+
+def alias_of(slug: str) -> str:
+    """The alias under which the classifier of a forget spec is served."""
+    return f"forget-{slug}"
+
+
+def _pins(*packages: str) -> list[str]:
+    return [f"{package}=={version(package).split('+')[0]}" for package in packages]
+
+
+@contextmanager
+def _all_or_nothing(name: str) -> Iterator[list[ModelVersion]]:
+    """Takes back the versions put into the list, and a registered model made for them, if the block does not end well."""
+    client = mlflow.MlflowClient()
+    existed = bool(client.search_registered_models(f"name = '{name}'"))
+    made: list[ModelVersion] = []
+    try:
+        yield made
+    except BaseException:
+        for version in made:
+            client.delete_model_version(name, version.version)
+        if not existed and client.search_registered_models(f"name = '{name}'"):
+            client.delete_registered_model(name)
+        raise
+
+
+def _register(model_uri: str, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
+    client = mlflow.MlflowClient()
+    with _all_or_nothing(name) as made:
+        version = mlflow.register_model(model_uri, name, tags=tags)
+        made.append(version)
+        client.update_model_version(name, version.version, description)
+        client.set_registered_model_alias(name, alias, version.version)
+    return version
+
+
+def register_hypernetwork(
+    hypernetwork: Hypernetwork, reference: Reference, folder: Path, tags: dict[str, str], description: str
+) -> ModelVersion:
+    """Logs the hypernetwork, self-contained, to the active run and makes it the champion.
+
+    Args:
+        folder: an empty place on disk to gather the model's files in.
+    """
+    hypernetwork.save(folder)
+    reference.save(folder)
+    (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target))
+    example = {"forget": [hypernetwork.group_names[-1], ",".join(hypernetwork.group_names[:2]), ""]}
+    info = mlflow.pyfunc.log_model(
+        name=HYPERFORGET,
+        python_model=hyperforget_model.__file__,
+        artifacts={"hypernetwork": str(folder)},
+        code_paths=[str(Path(hf_mlops.__file__).parent)],
+        signature=HYPERFORGET_SIGNATURE,
+        input_example=_frame(example),
+        pip_requirements=_pins("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm"),
+    )
+    return _register(info.model_uri, HYPERFORGET, CHAMPION, tags, description)
+
+
+def _frame(columns: dict[str, list[str]]) -> Any:
+    import pandas as pd
+
+    return pd.DataFrame(columns)
+
+
+def load_champion() -> tuple[HyperForget, ModelVersion]:
+    """The hypernetwork in production and its registered version.
+
+    Raises:
+        ValueError: there is none; says which command makes one.
+    """
+    try:
+        version = mlflow.MlflowClient().get_model_version_by_alias(HYPERFORGET, CHAMPION)
+    except MlflowException as error:
+        raise ValueError(
+            f"the registry at {mlflow.get_registry_uri()} has no model models:/{HYPERFORGET}@{CHAMPION}:"
+            " run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
+        ) from error
+    return mlflow.pyfunc.load_model(f"models:/{HYPERFORGET}/{version.version}").unwrap_python_model(), version
+
+
+def register_classifier(
+    model: bytes, input_shape: tuple[int, int, int], classes: int, slug: str, tags: dict[str, Any], description: str
+) -> tuple[ModelVersion, Path]:
+    """Logs a checked ONNX classifier to the active run, registers it and moves the alias of its forget spec to it.
+
+    Returns:
+        the version, and the ONNX file on this machine.
+    """
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape), INPUT)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes), OUTPUT)]),
+    )
+    info = mlflow.onnx.log_model(
+        onnx.load_from_string(model),
+        name=CLASSIFIER,
+        signature=signature,
+        input_example={INPUT: np.zeros((1, *input_shape), np.float32)},
+        save_as_external_data=False,
+        onnx_execution_providers=["CPUExecutionProvider"],  # these networks are far too small to gain from a GPU
+        pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
+    )
+    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
+    version = _register(info.model_uri, CLASSIFIER, alias_of(slug), text, description)
+    return version, classifier_file(version)
+
+
+def find_classifier(slug: str) -> ModelVersion:
+    """The registered classifier that serves a forget spec.
+
+    Raises:
+        ValueError: there is none; says which command makes one.
+    """
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(CLASSIFIER, alias_of(slug))
+    except MlflowException as error:
+        raise ValueError(
+            f"the registry at {mlflow.get_registry_uri()} has no model models:/{CLASSIFIER}@{alias_of(slug)}:"
+            " run `mlflow run . -e forget` for that forget spec first"
+        ) from error
+
+
+def promote_again(name: str, alias: str, version: str | None) -> bool:
+    """Points an alias at a version that passed its gates before; False if that version is no longer there."""
+    client = mlflow.MlflowClient()
+    if version is None or not client.search_model_versions(f"name = '{name}' and version_number = {version}"):
+        return False
+    client.set_registered_model_alias(name, alias, version)
+    return True
+
+
+def classifier_file(version: ModelVersion) -> Path:
+    """The ONNX file of a registered classifier, on this machine."""
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}")) / "model.onnx"

@@ -1,0 +1,205 @@
+"""Training of a hypernetwork on a population: weight-space and behavioural loss, resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import cos, pi
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div, mse_loss
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hf_mlops import artifact
+from hf_mlops.data import Dataset
+from hf_mlops.device import choose_device
+from hf_mlops.diffusion import add_noise
+from hf_mlops.hypernetwork import HypernetConfig, Hypernetwork
+from hf_mlops.population import Population
+from hf_mlops.progress import Progress
+
+CHECKPOINT_SECONDS = 20.0
+LOG_EVERY = 50
+
+
+class Trainer:
+    """The state of training, one optimiser step at a time.
+
+    Args:
+        config: shape and training of the hypernetwork.
+        population: only its training rows are used.
+        dataset: its training images carry the behavioural loss.
+        device: `auto`, `cpu` or `cuda`.
+
+    Raises:
+        ValueError: a population of other data, or an unknown device.
+    """
+
+    def __init__(self, config: HypernetConfig, population: Population, dataset: Dataset, device: str = "auto"):
+        dataset.require(population.data)
+        self.config, self.device = config, choose_device(device)
+        groups = len(dataset.group_names)
+        share = torch.bincount(dataset.validation.groups, minlength=groups) / len(dataset.validation)
+        self.hypernetwork = Hypernetwork.from_population(config, population, share).place(self.device)
+        rows = ~population.reference
+        self.weights = population.weights[rows].to(self.device)
+        self.tokens = self.hypernetwork.space.encode(self.weights).float()
+        self.signal = self.hypernetwork.signal(
+            population.losses[rows].to(self.device), population.forgotten[rows].to(self.device)
+        )
+        self.target = population.target.to(self.device)
+        self.images = dataset.train.images.to(self.device)
+        self.model = self.hypernetwork.denoiser.train()
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._learning_rate)
+        self.generator = torch.Generator().manual_seed(config.seed)  # on the CPU, so that it is the same for every device
+        self.step = 0
+
+    def _learning_rate(self, step: int) -> float:
+        """Share of the full learning rate: a warm-up, then a cosine."""
+        warm_up = self.config.steps / 20
+        return min((step + 1) / warm_up, 0.5 + 0.5 * cos(pi * min(1.0, step / self.config.steps)))
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One optimiser step; returns its losses and gradient norm as tensors on the device."""
+        weight_loss, behaviour_loss = self.losses()
+        self.optimiser.zero_grad()
+        (weight_loss + self.config.behaviour * behaviour_loss).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.schedule.step()
+        self.average.update_parameters(self.model)
+        self.step += 1
+        return {"weight_loss": weight_loss.detach(), "behaviour_loss": behaviour_loss.detach(), "gradient_norm": norm}
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        """Weight-space and behavioural loss on a random batch."""
+        rows = torch.randint(len(self.tokens), (self.config.batch_size,), generator=self.generator).to(self.device)
+        batch = torch.randint(len(self.images), (self.config.images,), generator=self.generator).to(self.device)
+        time = torch.rand(self.config.batch_size, generator=self.generator).to(self.device)
+        clean = self.tokens[rows]  # (B, T, W)
+        noise = torch.randn(clean.shape, generator=self.generator).to(self.device)
+        predicted = self.model(add_noise(clean, noise, time), time, self.signal[rows])
+        return mse_loss(predicted, clean), self._behaviour_loss(predicted, self.weights[rows], self.images[batch])
+
+    def _behaviour_loss(self, predicted: Tensor, weights: Tensor, images: Tensor) -> Tensor:
+        """KL divergence, nats an image, of the decoded classifiers' predictions from those of the true targets."""
+        if self.config.behaviour == 0:
+            return torch.zeros((), device=self.device)
+        with torch.no_grad():
+            true = self.target.logits(weights, images).log_softmax(-1).flatten(0, 1)  # (B * images, classes)
+        given = self.target.logits(self.hypernetwork.space.decode(predicted), images).log_softmax(-1).flatten(0, 1)
+        return kl_div(given, true, log_target=True, reduction="batchmean")
+
+    def result(self) -> Hypernetwork:
+        """The hypernetwork with the averaged weights."""
+        self.model.load_state_dict(self.average.module.state_dict())
+        self.model.eval()
+        self.target.to(torch.device("cpu"))
+        return self.hypernetwork
+
+    def save(self, directory: Path) -> None:
+        """Writes all that `restore` needs: training.safetensors and training.json.
+
+        Raises:
+            OSError: it could not be written; what was there before stays.
+        """
+        moments = {
+            f"optimiser.{number}.{name}": tensor
+            for number, state in self.optimiser.state_dict()["state"].items()
+            for name, tensor in state.items()
+        }
+        tensors = {
+            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"average.{name}": tensor for name, tensor in self.average.state_dict().items()},
+            **moments,
+            "generator": self.generator.get_state(),
+        }
+        with artifact.whole_directory(Path(directory)) as folder:
+            artifact.write(folder, "training", tensors, {**self.hypernetwork.about, "step": self.step})
+
+    def restore(self, directory: Path) -> None:
+        """Goes on from what `save` wrote.
+
+        Raises:
+            ValueError: a damaged checkpoint, or one of another configuration, architecture or data.
+        """
+        tensors, about = artifact.read(Path(directory), "training")
+        step = about.pop("step")
+        mine = artifact.as_json(self.hypernetwork.about)
+        for name, value in mine.items():
+            if about.get(name) != value:
+                raise ValueError(f"the checkpoint in {directory} has {name} = {about.get(name)}; allowed here: {value}")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+        self.model.load_state_dict(part("model."))
+        self.average.load_state_dict(part("average."))
+        state = self.optimiser.state_dict()
+        for key, tensor in part("optimiser.").items():
+            number, name = key.split(".")
+            state["state"].setdefault(int(number), {})[name] = tensor
+        self.optimiser.load_state_dict(state)
+        self.generator.set_state(tensors["generator"])
+        self.schedule.last_epoch = self.step = step
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self._learning_rate(step)
+
+
+def train_hypernetwork(
+    config: HypernetConfig,
+    population: Population,
+    dataset: Dataset,
+    device: str = "auto",
+    log: Callable[[int, dict[str, float]], object] = lambda step, figures: None,
+    checkpoint: Path | None = None,
+    on_checkpoint: Callable[[], None] = lambda: None,
+) -> Hypernetwork:
+    """Trains a hypernetwork; the same config, population and data give the same result on one device.
+
+    Args:
+        log: called every `LOG_EVERY` steps with the step, its losses, learning rate, gradient norm and samples a second.
+        checkpoint: directory that training is resumed from, if it holds a checkpoint, and saved to every
+            `CHECKPOINT_SECONDS` and on Ctrl-C; `on_checkpoint` is called after each save.
+        population, dataset, device: as for `Trainer`.
+
+    Raises:
+        ValueError: as `Trainer` and `Trainer.restore`.
+    """
+    trainer = Trainer(config, population, dataset, device)
+    if checkpoint is not None and (checkpoint / "training.json").exists():
+        trainer.restore(checkpoint)
+
+    def keep() -> None:
+        if checkpoint is not None:
+            trainer.save(checkpoint)
+            on_checkpoint()
+
+    saved = logged = time.monotonic()
+    logged_step = trainer.step
+    with Progress("hypernetwork", config.steps, done=trainer.step) as progress:
+        try:
+            while trainer.step < config.steps:
+                figures = trainer.train_step()
+                now, note = time.monotonic(), ""
+                if trainer.step % LOG_EVERY == 0 or trainer.step == config.steps:
+                    values = {name: tensor.item() for name, tensor in figures.items()}
+                    values["learning_rate"] = float(trainer.schedule.get_last_lr()[0])
+                    values["samples_per_second"] = config.batch_size * (trainer.step - logged_step) / (now - logged)
+                    log(trainer.step, values)
+                    logged, logged_step = now, trainer.step
+                    note = f"weight loss {values['weight_loss']:.3f}, behaviour loss {values['behaviour_loss']:.4f}"
+                progress.advance(note=note)
+                if now - saved > CHECKPOINT_SECONDS:
+                    keep()
+                    saved = now
+        except KeyboardInterrupt:
+            keep()
+            raise
+    return trainer.result()

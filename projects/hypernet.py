@@ -1,0 +1,197 @@
+"""Entry point `hypernet`: trains the hypernetwork on the latest population, audits it and registers it as champion."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+
+from hf_mlops.audit import Gates, Reference
+from hf_mlops.data import Dataset, load_dataset
+from hf_mlops.device import choose_device, describe_device
+from hf_mlops.evaluation import SINGLE, audit_specs, kind_of, spec_table, summary
+from hf_mlops.hypernetwork import HypernetConfig, Hypernetwork
+from hf_mlops.population import Population, PopulationConfig
+from hf_mlops.prompt import VARIANTS
+from hf_mlops.registry.models import CHAMPION, HYPERFORGET, register_hypernetwork
+from hf_mlops.registry.steps import artifacts_of, clear_errors, delete_artifacts, find_run, fingerprint, log_dataset, step_run
+from hf_mlops.targets import ARCHITECTURES
+from hf_mlops.training import train_hypernetwork
+from hf_mlops.weightspace import SPACES
+from projects import options
+
+CHECKPOINT = "checkpoint"  # artifact folder and tag of a run that can be gone on with
+
+
+def fingerprint_of(config: HypernetConfig, gates: Gates, targets: Run, device: str) -> str:
+    """What decides the result of `run`."""
+    inputs = {"config": asdict(config), "gates": asdict(gates), "targets": targets.info.run_id}
+    return fingerprint("hypernet", {**inputs, "device": choose_device(device).type})
+
+
+def run(config: HypernetConfig, gates: Gates, targets: Run, dataset: Dataset, device: str) -> Run:
+    """Trains a hypernetwork, going on from the checkpoint of an interrupted run if there is one, and registers it."""
+    mark = fingerprint_of(config, gates, targets, device)
+    interrupted = find_run("hypernet", mark, {CHECKPOINT: "true"}, finished=False)
+    population = Population.load(artifacts_of(targets, "population"))
+    settings = {
+        "dataset": dataset.name,
+        "device": device,
+        "targets_run": targets.info.run_id,
+        **asdict(config),
+        **asdict(gates),
+    }
+    with TemporaryDirectory() as folder, step_run("hypernet", mark, settings) as active:
+        checkpoint = Path(folder) / CHECKPOINT
+
+        def keep_checkpoint() -> None:
+            mlflow.log_artifacts(str(checkpoint), CHECKPOINT)
+            mlflow.set_tag(CHECKPOINT, "true")
+
+        log_dataset(dataset, "training")
+        if interrupted is not None:
+            click.echo(f"going on from the checkpoint of the interrupted run {interrupted.info.run_id}")
+            shutil.copytree(artifacts_of(interrupted, CHECKPOINT), checkpoint)
+        hypernetwork = train_hypernetwork(
+            config,
+            population,
+            dataset,
+            device,
+            lambda step, figures: mlflow.log_metrics(figures, step),
+            checkpoint,
+            keep_checkpoint,
+        )
+        mlflow.set_tags(describe_device(choose_device(device)))
+        reference = Reference.of(population, dataset)
+        table = check(hypernetwork, reference, dataset, gates)
+        version = register_hypernetwork(
+            hypernetwork,
+            reference,
+            Path(folder) / "model",
+            {"variant": config.variant, "space": config.space, "dataset": dataset.name, "data_digest": dataset.digest},
+            f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
+            " `predict` samples classifiers that behave as if retrained without the classes in the column `forget`.",
+        )
+        mlflow.set_tag("hf_mlops.version", version.version)
+        for unneeded in filter(None, (interrupted, active)):
+            delete_artifacts(unneeded, CHECKPOINT)
+            mlflow.MlflowClient().set_tag(unneeded.info.run_id, CHECKPOINT, "false")
+        click.echo(table.to_string(index=False, float_format="%.4f"))
+        click.echo(f"registered {HYPERFORGET} version {version.version}, alias {CHAMPION}")
+    return active
+
+
+def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, gates: Gates) -> pd.DataFrame:
+    """Audits samples of every single group, logs the table, and refuses a hypernetwork that fails its gates."""
+    singles = [spec for spec in reference.specs() if kind_of(spec, reference) == SINGLE]
+    audits = audit_specs(hypernetwork, reference, dataset, singles)
+    table = spec_table(audits, reference)
+    mlflow.log_text(table.to_csv(index=False), "audit.csv")
+    figures = {name: float(table[name].mean()) for name in ("forget_accuracy", "retain_accuracy", "reference_retain_accuracy")}
+    mlflow.log_metrics(figures)
+    failures = [f"forget {spec}: {text}" for spec, one in audits.items() for text in one.failures(gates)]
+    if failures:
+        raise ValueError("the hypernetwork was not registered, it fails its gates:\n  " + "\n  ".join(failures))
+    return summary(table)
+
+
+def find_targets(dataset: str, architecture: str, run_id: str) -> Run:
+    """The population to learn from: that of a run, or the latest of an architecture on a data set.
+
+    Raises:
+        ValueError: there is none; says which command makes one.
+    """
+    if run_id:
+        return mlflow.get_run(run_id)
+    found = find_run("targets", tags={"hf_mlops.dataset": dataset, "hf_mlops.architecture": architecture})
+    if found is None:
+        raise ValueError(f"there is no finished population of {architecture} on {dataset}: run `mlflow run . -e targets` first")
+    return found
+
+
+@click.command(help=__doc__)
+@options.dataset
+@click.option(
+    "--architecture",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=PopulationConfig.architecture,
+    show_default=True,
+    help="Target network.",
+)
+@click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")
+@click.option(
+    "--variant",
+    type=click.Choice(VARIANTS),
+    default=HypernetConfig.variant,
+    show_default=True,
+    help="What the hypernetwork is conditioned on.",
+)
+@click.option(
+    "--space",
+    type=click.Choice(list(SPACES)),
+    default=HypernetConfig.space,
+    show_default=True,
+    help="Coordinates that diffusion runs in.",
+)
+@click.option(
+    "--token-width",
+    type=click.IntRange(min=1),
+    default=HypernetConfig.token_width,
+    show_default=True,
+    help="Coordinates in a token.",
+)
+@click.option(
+    "--components",
+    type=click.IntRange(min=1),
+    default=HypernetConfig.components,
+    show_default=True,
+    help="Principal components (latent space).",
+)
+@click.option(
+    "--width", type=click.IntRange(min=8), default=HypernetConfig.width, show_default=True, help="Width of the transformer."
+)
+@click.option(
+    "--layers", type=click.IntRange(min=1), default=HypernetConfig.layers, show_default=True, help="Layers of the transformer."
+)
+@click.option(
+    "--train-steps", type=click.IntRange(min=1), default=HypernetConfig.steps, show_default=True, help="Optimiser steps."
+)
+@click.option(
+    "--behaviour",
+    type=click.FloatRange(0, 1000),
+    default=HypernetConfig.behaviour,
+    show_default=True,
+    help="Weight of the behavioural loss.",
+)
+@options.gates
+@options.seed
+@options.device
+@options.dry_run
+def command(
+    dataset: str,
+    architecture: str,
+    targets_run: str,
+    train_steps: int,
+    max_forget_accuracy: float,
+    max_retain_gap: float,
+    device: str,
+    dry_run: bool,
+    **settings: Any,
+) -> None:
+    with clear_errors():
+        config = HypernetConfig(steps=train_steps, **settings)
+        gates = Gates(max_forget_accuracy, max_retain_gap)
+        if dry_run:
+            return options.print_configuration(dataset=dataset, device=device, hypernet=asdict(config), gates=asdict(gates))
+        run(config, gates, find_targets(dataset, architecture, targets_run), load_dataset(dataset), device)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,163 @@
+"""Entry point `main`: the whole path, each step a child run; finished steps with the same inputs are re-used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+from mlflow.entities import Run
+
+from hf_mlops.audit import Gates
+from hf_mlops.data import load_dataset
+from hf_mlops.hypernetwork import DEFAULT_STEPS, HypernetConfig
+from hf_mlops.population import PopulationConfig
+from hf_mlops.prompt import VARIANTS
+from hf_mlops.registry.models import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of, find_classifier, load_champion, promote_again
+from hf_mlops.registry.steps import clear_errors, find_run, step_run
+from hf_mlops.spec import ForgetSpec
+from hf_mlops.targets import ARCHITECTURES
+from hf_mlops.weightspace import SPACES
+from projects import evaluate, export, forget, hypernet, options, targets
+
+
+def once(step: str, mark: str, work: Callable[[], Run], still_good: Callable[[Run], bool] = lambda run: True) -> Run:
+    """The finished run of a step with this fingerprint, if it is still good; else a new one."""
+    click.echo(f"\n== {step}")
+    done = find_run(step, mark)
+    if done is not None and still_good(done):
+        click.echo(f"re-used the finished run {done.info.run_id}: same parameters, code and data")
+    else:
+        done = work()
+    mlflow.set_tag(f"hf_mlops.{step}_run", done.info.run_id)
+    return done
+
+
+def version_of(run: Run) -> str | None:
+    """The registered version that a run made."""
+    return run.data.tags.get("hf_mlops.version")
+
+
+@click.command(help=__doc__)
+@options.dataset
+@click.option(
+    "--architecture",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=PopulationConfig.architecture,
+    show_default=True,
+    help="Target network.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=PopulationConfig.runs,
+    show_default=True,
+    help="Targets that the hypernetwork learns from.",
+)
+@click.option(
+    "--target-steps",
+    type=click.IntRange(min=1),
+    default=PopulationConfig.steps,
+    show_default=True,
+    help="Optimiser steps of each target.",
+)
+@click.option(
+    "--variant",
+    type=click.Choice(VARIANTS),
+    default=HypernetConfig.variant,
+    show_default=True,
+    help="What the hypernetwork is conditioned on.",
+)
+@click.option(
+    "--space",
+    type=click.Choice(list(SPACES)),
+    default=HypernetConfig.space,
+    show_default=True,
+    help="Coordinates that diffusion runs in.",
+)
+@click.option(
+    "--hypernet-steps",
+    type=click.IntRange(min=1),
+    default=HypernetConfig.steps,
+    show_default=True,
+    help="Optimiser steps of the hypernetwork.",
+)
+@click.option("--forget-class", default="7", show_default=True, help="Forget spec of the classifier to register.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("exported"),
+    show_default=True,
+    help="Folder for the exported classifier.",
+)
+@options.gates
+@options.seed
+@options.device
+@options.dry_run
+def command(
+    dataset: str,
+    architecture: str,
+    runs: int,
+    target_steps: int,
+    variant: str,
+    space: str,
+    hypernet_steps: int,
+    forget_class: str,
+    output: Path,
+    max_forget_accuracy: float,
+    max_retain_gap: float,
+    seed: int,
+    device: str,
+    dry_run: bool,
+) -> None:
+    with clear_errors():
+        data = load_dataset(dataset)
+        spec = ForgetSpec.parse(forget_class, data.group_names, allow_empty=False)
+        population = PopulationConfig(architecture=architecture, runs=runs, steps=target_steps, seed=seed)
+        network = HypernetConfig(variant=variant, space=space, steps=hypernet_steps, seed=seed)
+        gates = Gates(max_forget_accuracy, max_retain_gap)
+        sampling: dict[str, Any] = {"n": 8, "seed": seed, "steps": DEFAULT_STEPS}
+        evaluation = {**sampling, "n": 32}
+        settings = {
+            "dataset": dataset,
+            "device": device,
+            "forget_class": str(spec),
+            "population": asdict(population),
+            "hypernet": asdict(network),
+            "gates": asdict(gates),
+        }
+        if dry_run:
+            return options.print_configuration(**settings)
+        with step_run("main", "", {"forget_class": str(spec), "dataset": dataset}):
+            mlflow.log_dict(settings, "configuration.json")
+            population_run = once(
+                "targets", targets.fingerprint_of(population, data, device), lambda: targets.run(population, data, device)
+            )
+            once(
+                "hypernet",
+                hypernet.fingerprint_of(network, gates, population_run, device),
+                lambda: hypernet.run(network, gates, population_run, data, device),
+                lambda run: promote_again(HYPERFORGET, CHAMPION, version_of(run)),
+            )
+            champion = load_champion()
+            once(
+                "evaluate",
+                evaluate.fingerprint_of(champion[1], data, evaluation),
+                lambda: evaluate.run(champion, data, evaluation),
+            )
+            once(
+                "forget",
+                forget.fingerprint_of(champion[1], data, spec, sampling, gates),
+                lambda: forget.run(champion, data, spec, sampling, gates),
+                lambda run: promote_again(CLASSIFIER, alias_of(spec.slug), version_of(run)),
+            )
+            click.echo("\n== export")
+            export.run(find_classifier(spec.slug), spec.slug, output)
+            click.echo(f"\nAll runs, figures and pictures: mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}")
+
+
+if __name__ == "__main__":
+    command()

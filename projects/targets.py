@@ -1,0 +1,114 @@
+"""Entry point `targets`: trains a population of target classifiers and their retrain reference."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+import mlflow
+from mlflow.entities import Run
+
+from hf_mlops.audit import Reference
+from hf_mlops.data import Dataset, load_dataset
+from hf_mlops.device import choose_device, describe_device
+from hf_mlops.evaluation import reference_summary
+from hf_mlops.population import PopulationConfig, train_population
+from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
+from hf_mlops.targets import ARCHITECTURES
+from projects import options
+
+
+def fingerprint_of(config: PopulationConfig, dataset: Dataset, device: str) -> str:
+    """What decides the result of `run`."""
+    return fingerprint("targets", {"config": asdict(config), "data": dataset.identity, "device": choose_device(device).type})
+
+
+def run(config: PopulationConfig, dataset: Dataset, device: str) -> Run:
+    """Trains and logs a population."""
+    tags = {"hf_mlops.dataset": dataset.name, "hf_mlops.architecture": config.architecture}
+    settings = {"dataset": dataset.name, "device": device, **asdict(config)}
+    with step_run("targets", fingerprint_of(config, dataset, device), settings, tags) as active:
+        log_dataset(dataset, "training")
+        population = train_population(config, dataset, device)
+        with TemporaryDirectory() as folder:
+            population.save(Path(folder) / "population")
+            mlflow.log_artifacts(folder)
+        table = reference_summary(Reference.of(population, dataset))
+        mlflow.log_text(table.to_csv(index=False), "reference.csv")
+        mlflow.set_tags(describe_device(choose_device(device)))
+        click.echo(
+            f"population: {len(population.weights)} checkpoints of {config.architecture} on {dataset.name}; retrained targets:"
+        )
+        click.echo(table.to_string(index=False, float_format="%.4f"))
+    return active
+
+
+@click.command(help=__doc__)
+@options.dataset
+@click.option(
+    "--architecture",
+    type=click.Choice(list(ARCHITECTURES)),
+    default=PopulationConfig.architecture,
+    show_default=True,
+    help="Target network.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    default=PopulationConfig.runs,
+    show_default=True,
+    help="Targets that the hypernetwork learns from.",
+)
+@click.option(
+    "--train-steps",
+    type=click.IntRange(min=1),
+    default=PopulationConfig.steps,
+    show_default=True,
+    help="Optimiser steps of each target.",
+)
+@click.option(
+    "--checkpoints",
+    type=click.IntRange(min=1),
+    default=PopulationConfig.checkpoints,
+    show_default=True,
+    help="Weights kept of each target.",
+)
+@click.option(
+    "--reference-runs",
+    type=click.IntRange(min=1),
+    default=PopulationConfig.reference_runs,
+    show_default=True,
+    help="Retrained targets of each reference spec.",
+)
+@options.seed
+@options.device
+@options.dry_run
+def command(
+    dataset: str,
+    architecture: str,
+    runs: int,
+    train_steps: int,
+    checkpoints: int,
+    reference_runs: int,
+    seed: int,
+    device: str,
+    dry_run: bool,
+) -> None:
+    with clear_errors():
+        config = PopulationConfig(
+            architecture=architecture,
+            runs=runs,
+            steps=train_steps,
+            checkpoints=checkpoints,
+            reference_runs=reference_runs,
+            seed=seed,
+        )
+        if dry_run:
+            return options.print_configuration(dataset=dataset, device=device, population=asdict(config))
+        run(config, load_dataset(dataset), device)
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,46 @@
+"""What several test files share: the digits, and a small population and hypernetwork made once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_mlops import (
+    Dataset,
+    HypernetConfig,
+    Hypernetwork,
+    Population,
+    PopulationConfig,
+    Reference,
+    load_dataset,
+    train_hypernetwork,
+    train_population,
+)
+
+SMALL_POPULATION = PopulationConfig(runs=384, steps=250, reference_runs=2)
+SMALL_HYPERNET = HypernetConfig(steps=500, batch_size=64)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def population(digits: Dataset) -> Population:
+    return train_population(SMALL_POPULATION, digits, "cpu")
+
+
+@pytest.fixture(scope="session")
+def reference(population: Population, digits: Dataset) -> Reference:
+    return Reference.of(population, digits)
+
+
+@pytest.fixture(scope="session")
+def hypernetwork(population: Population, digits: Dataset) -> Hypernetwork:
+    return train_hypernetwork(SMALL_HYPERNET, population, digits, "cpu")
+
+
+@pytest.fixture
+def random_weights(population: Population) -> torch.Tensor:
+    return torch.randn(5, population.target.size, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_mlops import Dataset, Population, PopulationConfig, train_population
+from hf_mlops.population import draw_forget_sets
+
+TINY = PopulationConfig(runs=12, steps=10, checkpoints=3, reference_runs=1, chunk=8)
+
+
+def test_every_row_knows_its_losses_and_accuracies(population: Population, digits: Dataset) -> None:
+    rows = torch.arange(0, len(population.weights), 97)
+    losses, accuracies = population.target.group_metrics(population.weights[rows], digits.validation, 10)
+    torch.testing.assert_close(population.losses[rows], losses, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(population.accuracies[rows], accuracies)
+
+
+def test_a_finished_run_does_not_know_its_forget_set_and_knows_the_rest(population: Population) -> None:
+    accuracies, forgotten = population.accuracies[population.final], population.forgotten[population.final]
+    assert accuracies[forgotten].max() == 0
+    assert accuracies[~forgotten].mean() > 0.93
+
+
+def test_every_run_leaves_its_checkpoints(population: Population) -> None:
+    rows_of_run = population.run.bincount()
+    assert (rows_of_run == population.config.checkpoints).all()
+    assert population.final.sum() == len(rows_of_run)
+
+
+def test_held_out_pairs_are_never_forgotten_together_in_training(population: Population) -> None:
+    training = population.forgotten[~population.reference]
+    assert len(population.held_out) == 9
+    for first, second in population.held_out.tolist():
+        assert not (training[:, first] & training[:, second]).any()
+        reference = population.forgotten[population.reference & population.final]
+        assert (reference[:, first] & reference[:, second]).any()
+
+
+def test_training_and_reference_share_no_run(population: Population) -> None:
+    training, reference = (set(population.run[rows].tolist()) for rows in (~population.reference, population.reference))
+    assert not training & reference
+    assert len(training) == population.config.runs
+
+
+@pytest.mark.parametrize("groups", [2, 3, 10, 30])
+def test_forget_sets_leave_something_to_retain_however_many_groups_there_are(groups: int) -> None:
+    training, reference, held_out = draw_forget_sets(PopulationConfig(runs=500, reference_runs=1), groups)
+    assert training.sum(1).max() < groups and reference.sum(1).max() < groups
+    assert training.any(0).all()
+    assert len(reference.unique(dim=0)) == len(reference)
+    assert len(held_out) == round(0.2 * groups * (groups - 1) / 2 if groups > 2 else 0)
+
+
+def test_the_same_seed_gives_the_same_population_and_another_another(digits: Dataset) -> None:
+    first, again = train_population(TINY, digits, "cpu"), train_population(TINY, digits, "cpu")
+    assert torch.equal(first.weights, again.weights)
+    assert not torch.equal(first.weights, train_population(replace(TINY, seed=1), digits, "cpu").weights)
+
+
+@pytest.mark.parametrize("architecture", ["mlp-32", "cnn"])
+def test_any_plain_module_can_be_a_target(architecture: str, digits: Dataset) -> None:
+    population = train_population(replace(TINY, architecture=architecture, steps=60), digits, "cpu")
+    late, early = (population.losses[population.step == step] for step in (60, 22))
+    kept = ~population.forgotten[population.final]
+    assert late[kept].mean() < early[kept].mean()
+
+
+def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> None:
+    population = train_population(TINY, digits, "cpu")
+    population.save(tmp_path / "population")
+    again = Population.load(tmp_path / "population")
+    assert again.config == population.config and again.data == digits.identity
+    assert torch.equal(again.weights, population.weights) and torch.equal(again.forgotten, population.forgotten)
+    with (tmp_path / "population" / "population.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(population.weights)
+    assert table[0]["role"] == "train" and table[-1]["role"] == "reference"
+    assert float(table[5]["loss_7"]) == pytest.approx(population.losses[5, 7].item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("runs", 0), ("steps", -1), ("checkpoints", 601), ("learning_rate", float("nan")), ("set_sizes", (1.0,)), ("seed", -1)],
+)
+def test_a_bad_configuration_is_refused_by_field_and_value(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"{field} = .*allowed:"):
+        PopulationConfig(**{field: value})  # type: ignore[arg-type]

@@ -1,0 +1,351 @@
+"""The entry points through the real `mlflow run`: the whole path, bad input, interruption, served models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+import onnxruntime
+import pytest
+import requests
+from safetensors.torch import load
+
+from hf_mlops import Dataset
+from hf_mlops.export import metadata
+
+ROOT = Path(__file__).parent.parent
+ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
+SMALL = {"runs": 384, "target_steps": 250, "hypernet_steps": 700, "max_retain_gap": 0.06, "max_forget_accuracy": 0.05}
+
+
+class Store:
+    """An MLflow store on disk, and `mlflow run` on it."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.uri = f"sqlite:///{folder}/mlflow.db"
+        self.client = mlflow.MlflowClient(self.uri)
+        self.environment = {**os.environ, "MLFLOW_TRACKING_URI": self.uri, "PYTHONUNBUFFERED": "1"}
+
+    def command(self, entry_point: str, **parameters: object) -> list[str]:
+        options = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+        return ["mlflow", "run", str(ROOT), "-e", entry_point, "--env-manager", "local", *options]
+
+    def run(self, entry_point: str, **parameters: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(entry_point, **parameters), capture_output=True, text=True, env=self.environment, cwd=self.folder
+        )
+
+    def state(self) -> tuple[list[tuple[str, int]], dict[str, str]]:
+        """Every registered version and alias."""
+        models = self.client.search_registered_models()
+        versions = [(v.name, int(v.version)) for m in models for v in self.client.search_model_versions(f"name = '{m.name}'")]
+        aliases = {f"{m.name}@{alias}": version for m in models for alias, version in m.aliases.items()}
+        return sorted(versions), aliases
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store after one small run of `main`, whose output is kept in main.txt."""
+    store = Store(tmp_path_factory.mktemp("whole"))
+    done = store.run("main", **SMALL, output=store.folder / "exported")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (store.folder / "main.txt").write_text(done.stdout)
+    return store
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("empty"))
+
+
+@pytest.mark.slow
+def test_main_ends_with_a_registered_classifier_that_has_forgotten(store: Store, digits: Dataset) -> None:
+    versions, aliases = store.state()
+    assert versions == [("hyperforget", 1), ("hyperforget-classifier", 1)]
+    assert set(aliases) == {"hyperforget@champion", "hyperforget-classifier@forget-7"}
+    model = (store.folder / "exported" / "forget-7" / "classifier.onnx").read_bytes()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    answers = session.run(None, {"image": digits.test.images.numpy()})[0].argmax(1)
+    labels = digits.test.labels.numpy()
+    assert (answers[labels == 7] == 7).mean() <= 0.05
+    assert (answers[labels != 7] == labels[labels != 7]).mean() > 0.85
+    audited = json.loads((store.folder / "exported" / "forget-7" / "audit.json").read_text())
+    assert audited["weights_sha256"] == metadata(model)["weights_sha256"]
+    assert float(audited["retain_accuracy"]) == pytest.approx((answers == labels)[labels != 7].mean(), abs=1e-4)
+    assert audited["reference"] == "retrained without 7" and float(audited["reference_retain_accuracy"]) > 0.9
+
+
+@pytest.mark.slow
+def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Dataset) -> None:
+    runs = {run.data.tags["hf_mlops.step"]: run for run in store.client.search_runs(["0"])}
+    assert set(runs) == set(ENTRY_POINTS)
+    for step in ENTRY_POINTS[1:]:
+        assert runs[step].data.tags["mlflow.parentRunId"] == runs["main"].info.run_id
+        assert runs[step].info.status == "FINISHED"
+    for step in ("targets", "hypernet", "evaluate", "forget"):
+        (source,) = runs[step].inputs.dataset_inputs
+        assert (source.dataset.name, source.dataset.digest) == ("digits", digits.digest)
+    training = runs["hypernet"].data
+    assert {"weight_loss", "behaviour_loss", "learning_rate", "gradient_norm", "samples_per_second"} <= set(training.metrics)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_percentage"} <= set(training.metrics)
+    assert {"device.name", "device.driver", "device.peak_memory_mb"} <= set(training.tags)
+
+    def artifacts(step: str) -> set[str]:
+        return {file.path for file in store.client.list_artifacts(runs[step].info.run_id)}
+
+    assert {"population", "reference.csv"} <= artifacts("targets")
+    pictures = {"accuracy_per_class.png", "prompt_alignment.png", "accuracy_over_steps.png"}
+    assert pictures | {"specs.csv", "summary.csv", "prompts.csv", "steps.csv"} <= artifacts("evaluate")
+    assert {"candidates.csv", "groups.csv"} <= artifacts("forget")
+    assert "checkpoint" not in artifacts("hypernet")
+
+
+@pytest.mark.slow
+def test_main_again_re_uses_every_finished_step(store: Store) -> None:
+    before = store.state()
+    done = store.run("main", **SMALL, output=store.folder / "exported")
+    assert done.stdout.count("re-used the finished run") == 4
+    assert store.state() == before
+
+
+@pytest.mark.slow
+def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> None:
+    done = store.run(
+        "forget", forget_class="5,3", n_samples=4, **{k: SMALL[k] for k in ("max_retain_gap",)}, max_forget_accuracy=0.2
+    )
+    assert done.returncode == 0, done.stderr
+    assert "models:/hyperforget-classifier@forget-3-5" in done.stdout
+    version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-3-5")
+    assert version.tags["forget"] == "3,5" and version.tags["hypernetwork"] == "hyperforget/1"
+    file = Path(done.stdout.split("ONNX file")[1].split()[0])
+    assert metadata(file.read_bytes())["forget"] == "3,5"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"forget_class": "11"}, "unknown group '11'"),
+        ({"forget_class": "sneaker"}, "unknown group 'sneaker'"),
+        ({"forget_class": "0,1,2,3,4,5,6,7,8,9"}, "names every group"),
+        ({"forget_class": ""}, "the forget spec is empty"),
+        ({"forget_class": ","}, "has an empty entry"),
+        ({"forget_class": "7;8"}, "unknown group '7;8'"),
+        ({"forget_class": "7", "n_samples": 0}, "0 is not in the range 1<=x<=10000"),
+        ({"forget_class": "7", "n_samples": 10**9}, "1000000000 is not in the range 1<=x<=10000"),
+        ({"forget_class": "7", "n_samples": -1}, "-1 is not in the range 1<=x<=10000"),
+        ({"forget_class": "7", "retain_loss": "-1"}, "retain_loss = -1.0 is not allowed"),
+        ({"forget_class": "7", "forget_loss": "nan"}, "forget_loss = nan is not allowed"),
+        ({"forget_class": "7", "forget_loss": "much"}, "'much' is not a number"),
+        ({"forget_class": "7", "max_retain_gap": "0", "retain_loss": "2"}, "fails its gates"),
+    ],
+)
+@pytest.mark.slow
+def test_forget_refuses_bad_input_and_registers_nothing(store: Store, parameters: dict[str, object], message: str) -> None:
+    before = store.state()
+    done = entry_point(store, "forget", **parameters)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert store.state() == before
+
+
+def entry_point(store: Store, name: str, **parameters: object) -> subprocess.CompletedProcess[str]:
+    """An entry point's command by itself, as `mlflow run` calls it."""
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
+    return subprocess.run(
+        [sys.executable, "-m", f"projects.{name}", *options], capture_output=True, text=True, env=store.environment, cwd=ROOT
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("targets", {"architecture": "resnet-50"}, "'resnet-50' is not one of 'mlp-16'"),
+        ("targets", {"dataset": "letters"}, "'letters' is not one of 'digits'"),
+        ("targets", {"checkpoints": 9, "train_steps": 5}, "checkpoints = 9 is not allowed; allowed: 1 to the number of steps"),
+        ("hypernet", {"variant": "dihyfo-3"}, "'dihyfo-3' is not one of 'dihyfo-1', 'dihyfo-2'"),
+        ("hypernet", {"width": 30}, "width = 30 is not allowed; allowed: a multiple of"),
+        ("hypernet", {}, "run `mlflow run . -e targets` first"),
+        ("forget", {"forget_class": "7"}, "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first"),
+        ("evaluate", {}, "or `mlflow run .` for the whole path"),
+        ("export", {"forget_class": "7"}, "has no model models:/hyperforget@champion"),
+        ("main", {"forget_class": "11"}, "unknown group '11'"),
+        ("main", {"device": "tpu"}, "'tpu' is not one of"),
+    ],
+)
+def test_an_entry_point_refuses_what_it_cannot_do(empty: Store, name: str, parameters: dict[str, object], message: str) -> None:
+    done = entry_point(empty, name, **parameters)
+    assert done.returncode != 0
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert empty.state() == ([], {})
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_dry_run_prints_the_configuration_and_does_nothing(name: str, tmp_path: Path) -> None:
+    needed = {"forget_class": "7"} if name in ("forget", "export") else {}
+    done = subprocess.run(
+        [sys.executable, "-m", f"projects.{name}", "--dry-run", *(f"--{k.replace('_', '-')}={v}" for k, v in needed.items())],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tracking_server_that_does_not_answer_is_named_at_once(empty: Store) -> None:
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "projects.targets"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
+    )
+    assert done.returncode == 1
+    assert "no MLflow tracking server answers at http://127.0.0.1:9" in done.stderr and "Traceback" not in done.stderr
+    assert time.monotonic() - started < 60
+
+
+INTERRUPTED = {"runs": 64, "target_steps": 120, "hypernet_steps": 120, "max_retain_gap": 1, "max_forget_accuracy": 1}
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_middle_of_each_step_leaves_nothing_half_made_and_main_goes_on(tmp_path: Path) -> None:
+    """Interrupts `main` again and again, each time one step further on, until it comes through."""
+    store = Store(tmp_path)
+    marks = {
+        "targets": "== targets",
+        "hypernet": "== hypernet",
+        "evaluate": "== evaluate",
+        "forget": "== forget",
+        "export": "== export",
+    }
+    for number, (step, mark) in enumerate(marks.items()):
+        output = interrupt_at(store, mark)
+        assert output.count("re-used the finished run") == number, output
+        assert "interrupted: nothing was registered" in output and "Traceback" not in output
+        killed = [run for run in store.client.search_runs(["0"]) if run.data.tags["hf_mlops.step"] == step]
+        assert all(run.info.status == "KILLED" for run in killed)
+        versions, aliases = store.state()
+        whole = [("hyperforget", 1)] * (number > 1) + [("hyperforget-classifier", 1)] * (number > 3)
+        assert versions == whole and len(aliases) == len(whole)
+        assert not (tmp_path / "exported").exists()
+    done = store.run("main", **INTERRUPTED, output=tmp_path / "exported")
+    assert done.returncode == 0 and done.stdout.count("re-used the finished run") == 4
+    assert (tmp_path / "exported" / "forget-7" / "classifier.onnx").exists()
+
+
+def interrupt_at(store: Store, mark: str) -> str:
+    """Starts `main`, sends Ctrl-C to the whole process group once its output holds the mark, and gives all its output."""
+    command = store.command("main", **INTERRUPTED, output=store.folder / "exported")
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=store.environment,
+        cwd=store.folder,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith(mark):
+            os.killpg(process.pid, signal.SIGINT)
+    assert process.wait() != 0
+    return "".join(lines)
+
+
+@contextmanager
+def served(store: Store, model: str) -> Iterator[str]:
+    """The address of `mlflow models serve` on a registered model."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
+    process = subprocess.Popen(
+        command,
+        env=store.environment,
+        cwd=store.folder,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            try:
+                if requests.get(f"{address}/ping", timeout=1).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.25)
+        yield f"{address}/invocations"
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+
+
+@pytest.mark.slow
+def test_the_classifier_answers_real_digits_over_http(store: Store, digits: Dataset) -> None:
+    with served(store, "models:/hyperforget-classifier@forget-7") as address:
+        answer = requests.post(address, json={"inputs": {"image": digits.test.images.tolist()}}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        logits = answer.json()["predictions"]["logits"]
+        labels = digits.test.labels.tolist()
+        right = [max(range(10), key=row.__getitem__) == label for row, label in zip(logits, labels, strict=True)]
+        assert sum(r for r, label in zip(right, labels, strict=True) if label == 7) <= 1
+        assert sum(right) / len(right) > 0.75
+        for bad in (
+            {"inputs": {"picture": [[[[0.0] * 8] * 8]]}},
+            {"inputs": {"image": [[1.0, 2.0]]}},
+            {"inputs": {"image": "seven"}},
+            {},
+        ):
+            assert requests.post(address, json=bad, timeout=60).status_code == 400, bad
+
+
+@pytest.mark.slow
+def test_the_hypernetwork_samples_over_http(store: Store) -> None:
+    import base64
+
+    with served(store, "models:/hyperforget@champion") as address:
+
+        def ask(frame: dict[str, object], **params: object) -> requests.Response:
+            return requests.post(address, json={"dataframe_split": frame, "params": params}, timeout=60)
+
+        answer = ask({"columns": ["forget"], "data": [["7"], ["3,5"]]}, n_samples=2, seed=1)
+        assert answer.status_code == 200, answer.text
+        rows = answer.json()["predictions"]
+        assert [(row["forget"], row["seed"]) for row in rows] == [("7", 1), ("7", 2), ("3,5", 1), ("3,5", 2)]
+        assert sum(tensor.numel() for tensor in load(base64.b64decode(rows[0]["weights"])).values()) == 1210
+        for bad in (
+            ask({"columns": ["target"], "data": [["7"]]}),
+            ask({"columns": ["forget"], "data": [[7]]}),
+            ask({"columns": ["forget"], "data": [["11"]]}),
+            ask({"columns": ["forget"], "data": [["7"]]}, n_samples=0),
+            ask({"columns": ["forget"], "data": [["7"]]}, n_samples="many"),
+            ask({"columns": ["forget"], "data": [["7"]]}, retain_loss=-1.0),
+        ):
+            assert bad.status_code == 400, bad.text
+
+
+@pytest.mark.slow
+def test_forget_runs_in_an_environment_built_by_uv(store: Store) -> None:
+    command = store.command("forget", forget_class="8", max_retain_gap=0.1, max_forget_accuracy=0.2)
+    command[command.index("local")] = "uv"
+    done = subprocess.run(command, capture_output=True, text=True, env=store.environment, cwd=store.folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "models:/hyperforget-classifier@forget-8" in done.stdout

@@ -1,0 +1,194 @@
+"""The registered models: what `predict` answers, what it refuses, and that nothing is left half-registered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from safetensors.torch import load
+
+from hf_mlops import Dataset, Hypernetwork, Reference
+from hf_mlops.registry import models
+from hf_mlops.registry.models import find_classifier, load_champion, promote_again, register_classifier, register_hypernetwork
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh MLflow store of this module's own."""
+    folder = tmp_path_factory.mktemp("store")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
+    yield folder
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture(scope="module")
+def champion(store: Path, hypernetwork: Hypernetwork, reference: Reference) -> Any:
+    with mlflow.start_run():
+        version = register_hypernetwork(hypernetwork, reference, store / "model", {"variant": "dihyfo-2"}, "A test.")
+    assert version.version == 1
+    return mlflow.pyfunc.load_model("models:/hyperforget@champion")
+
+
+def predict(champion: Any, *specs: str, **params: object) -> pd.DataFrame:
+    return champion.predict(pd.DataFrame({"forget": list(specs)}), params=params)
+
+
+def test_predict_gives_one_row_per_sample(champion: Any, hypernetwork: Hypernetwork) -> None:
+    table = predict(champion, "7", "3,5", "", n_samples=2, seed=5)
+    assert list(table.columns) == ["forget", "sample", "seed", "retain_loss", "forget_loss", "weights"]
+    assert list(table["forget"]) == ["7", "7", "3,5", "3,5", "", ""]
+    assert list(table["sample"]) == [0, 1] * 3
+    assert list(table["seed"]) == [5, 6] * 3
+    assert table["forget_loss"].isna().tolist() == [False] * 4 + [True] * 2
+    state = load(table["weights"][0])
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == hypernetwork.target.shapes
+    assert hypernetwork.target.flatten(state).tolist() == hypernetwork.sample("7", 2, seed=5).weights[0].tolist()
+
+
+def test_a_rows_samples_do_not_depend_on_its_neighbours(champion: Any) -> None:
+    among, alone = predict(champion, "1", "7", "3,5", n_samples=3), predict(champion, "7", n_samples=3)
+    assert list(among["weights"][3:6]) == list(alone["weights"])
+
+
+def test_prompts_are_params(champion: Any) -> None:
+    table = predict(champion, "7", retain_loss=0.5, forget_loss=6.0)
+    assert table["retain_loss"][0] == pytest.approx(0.5, rel=1e-3)
+    assert table["forget_loss"][0] == pytest.approx(6.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("frame", "params", "message"),
+    [
+        ({"forget": ["11"]}, {}, "unknown group '11'"),
+        ({"forget": ["sneaker"]}, {}, "unknown group 'sneaker'"),
+        ({"forget": [",".join("0123456789")]}, {}, "every group"),
+        ({"forget": ["7;8"]}, {}, "unknown group '7;8'"),
+        ({"forget": ["7"]}, {"n_samples": 0}, "n_samples = 0"),
+        ({"forget": ["7"]}, {"n_samples": 10**9}, "n_samples = 1000000000"),
+        ({"forget": ["7"]}, {"n_samples": "many"}, "n_samples"),
+        ({"forget": ["7"]}, {"retain_loss": -1.0}, "retain_loss = -1.0"),
+        ({"forget": ["7"]}, {"forget_loss": float("nan")}, "forget_loss = nan"),
+        ({"forget": [7]}, {}, "forget"),
+        ({"target": ["7"]}, {}, "forget"),
+    ],
+)
+def test_bad_requests_are_invalid_parameter_values(
+    champion: Any, frame: dict[str, list[object]], params: dict[str, object], message: str
+) -> None:
+    with pytest.raises(MlflowException, match=message) as caught:
+        champion.predict(pd.DataFrame(frame), params=params)
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_the_registered_model_explains_itself(champion: Any) -> None:
+    _, version = load_champion()
+    assert version.tags == {"variant": "dihyfo-2"} and version.description == "A test."
+    info = champion.metadata
+    assert [column.name for column in info.get_input_schema()] == ["forget"]
+    assert {param.name for param in info.get_params_schema()} == {"n_samples", "seed", "steps", "retain_loss", "forget_loss"}
+    assert info.saved_input_example_info is not None
+
+
+def test_nothing_in_the_registered_model_is_a_pickle(champion: Any, store: Path) -> None:
+    files = [path for path in (store / "artifacts").rglob("*") if path.is_file()]
+    assert {"hypernetwork.safetensors", "reference.safetensors", "template.onnx"} <= {path.name for path in files}
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".bin")]
+
+
+def test_the_registered_model_loads_where_hf_mlops_is_not_installed(champion: Any, store: Path, tmp_path: Path) -> None:
+    path = next((store / "artifacts").rglob("MLmodel")).parent
+    code = f"""
+import sys, importlib.abc
+class OnlyFromModel(importlib.abc.MetaPathFinder):  # stands for an environment without the package
+    def find_spec(self, name, path, target=None):
+        if name == "hf_mlops" and not any("artifacts" in entry for entry in sys.path):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, OnlyFromModel())
+import mlflow, pandas
+model = mlflow.pyfunc.load_model({str(path)!r})
+import hf_mlops
+assert {str(path)!r} in hf_mlops.__file__, hf_mlops.__file__
+print(len(model.predict(pandas.DataFrame({{"forget": ["7"]}}), params={{"n_samples": 3}})))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout.strip() == "3", done.stderr
+
+
+def test_an_altered_model_does_not_load(champion: Any, store: Path) -> None:
+    file = next((store / "artifacts").rglob("hypernetwork.safetensors"))
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ValueError, match=r"hypernetwork.safetensors is truncated or was altered"):
+            mlflow.pyfunc.load_model("models:/hyperforget@champion")
+    finally:
+        file.write_bytes(content)
+
+
+@pytest.fixture
+def onnx_model(hypernetwork: Hypernetwork, digits: Dataset) -> bytes:
+    from hf_mlops import to_onnx
+
+    samples = hypernetwork.sample("7")
+    return to_onnx(hypernetwork.target, samples.weights[0], samples.spec, digits.class_names)
+
+
+def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
+    store: Path, onnx_model: bytes, digits: Dataset
+) -> None:
+    with mlflow.start_run():
+        version, file = register_classifier(onnx_model, (1, 8, 8), 10, "7", {"forget": "7", "seed": 3}, "Seven is gone.")
+    assert find_classifier("7").version == version.version
+    assert version.tags == {"forget": "7", "seed": "3"}
+    images = digits.test.images[:5].numpy()
+    answer = mlflow.pyfunc.load_model("models:/hyperforget-classifier@forget-7").predict(images)
+    direct = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
+    np.testing.assert_allclose(answer["logits"], direct, rtol=1e-6)
+    requirements = next(file.parent.glob("requirements.txt")).read_text()
+    assert "onnxruntime" in requirements and "torch" not in requirements
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_interruption_leaves_the_registry_as_it_was(
+    store: Path, onnx_model: bytes, monkeypatch: pytest.MonkeyPatch, existed: bool
+) -> None:
+    client, name = mlflow.MlflowClient(), f"classifier-{existed}"
+    monkeypatch.setattr(models, "CLASSIFIER", name)
+
+    def register() -> None:
+        with mlflow.start_run():
+            register_classifier(onnx_model, (1, 8, 8), 10, "7", {"forget": "7"}, "")
+
+    if existed:
+        register()
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        register()
+    monkeypatch.undo()
+    versions = client.search_model_versions(f"name = '{name}'")
+    assert [version.version for version in versions] == ([1] if existed else [])
+    if existed:
+        assert client.get_model_version_by_alias(name, "forget-7").version == 1
+    assert bool(client.search_registered_models(f"name = '{name}'")) == existed
+
+
+def test_an_alias_goes_back_only_to_a_version_that_is_there(store: Path, champion: Any) -> None:
+    assert promote_again("hyperforget", "champion", "1")
+    assert not promote_again("hyperforget", "champion", "99")
+    assert not promote_again("hyperforget", "champion", None)
+    assert load_champion()[1].version == 1

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
+from hf_mlops import training as training_module
+from hf_mlops.training import Trainer, train_hypernetwork
+
+SHORT = HypernetConfig(steps=12, batch_size=16, width=32, layers=2, components=32)
+
+
+@pytest.fixture(params=[("dihyfo-1", "raw"), ("dihyfo-2", "latent")], ids=str)
+def config(request: pytest.FixtureRequest) -> HypernetConfig:
+    variant, space = request.param
+    return replace(SHORT, variant=variant, space=space)
+
+
+def test_both_losses_fall(config: HypernetConfig, population: Population, digits: Dataset) -> None:
+    trainer = Trainer(replace(config, steps=150, batch_size=64, behaviour=0.1), population, digits, "cpu")
+
+    def on_the_same_batches() -> torch.Tensor:
+        generator, trainer.generator = trainer.generator, torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            losses = torch.stack([torch.stack(trainer.losses()) for _ in range(20)]).mean(0)
+        trainer.generator = generator
+        return losses
+
+    before = on_the_same_batches()
+    for _ in range(150):
+        trainer.train_step()
+    weight, behaviour = (on_the_same_batches() / before).tolist()
+    assert weight < 0.99
+    assert behaviour < 0.8
+
+
+def test_the_reference_is_never_trained_on(population: Population, digits: Dataset) -> None:
+    trainer = Trainer(SHORT, population, digits, "cpu")
+    assert torch.equal(trainer.weights, population.weights[~population.reference])
+
+
+def test_training_is_the_same_for_a_seed(config: HypernetConfig, population: Population, digits: Dataset) -> None:
+    first, again = (train_hypernetwork(config, population, digits, "cpu").sample("7", 2).weights for _ in range(2))
+    other = train_hypernetwork(replace(config, seed=1), population, digits, "cpu").sample("7", 2).weights
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_interrupted_training_goes_on_where_it_was(
+    config: HypernetConfig, population: Population, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train_hypernetwork(config, population, digits, "cpu").sample("7", 2).weights
+    step, saves = Trainer.train_step, []
+
+    def interrupted_step(self: Trainer) -> dict[str, torch.Tensor]:
+        if self.step == 7:
+            raise KeyboardInterrupt
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        train_hypernetwork(config, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=lambda: saves.append(1))
+    assert saves == [1]
+    steps = []
+    monkeypatch.setattr(Trainer, "train_step", lambda self: steps.append(self.step) or step(self))
+    resumed = train_hypernetwork(config, population, digits, "cpu", checkpoint=tmp_path / "c")
+    assert steps == list(range(7, 12))
+    assert torch.equal(resumed.sample("7", 2).weights, whole)
+
+
+def test_checkpoints_are_saved_as_time_passes(
+    population: Population, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
+    saves = []
+    train_hypernetwork(SHORT, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=lambda: saves.append(1))
+    assert len(saves) == SHORT.steps
+    assert (tmp_path / "c" / "training.safetensors").exists()
+
+
+def test_figures_are_logged(population: Population, digits: Dataset) -> None:
+    logged = {}
+    train_hypernetwork(replace(SHORT, steps=60), population, digits, "cpu", log=logged.__setitem__)
+    assert list(logged) == [50, 60]
+    wanted = {"weight_loss", "behaviour_loss", "gradient_norm", "learning_rate", "samples_per_second"}
+    for figures in logged.values():
+        assert set(figures) == wanted
+        assert all(value >= 0 for value in figures.values()) and figures["samples_per_second"] > 0
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(population: Population, digits: Dataset, tmp_path: Path) -> None:
+    Trainer(SHORT, population, digits, "cpu").save(tmp_path / "c")
+    with pytest.raises(ValueError, match=r"has config = .*allowed here"):
+        Trainer(replace(SHORT, layers=3), population, digits, "cpu").restore(tmp_path / "c")
+
+
+def test_a_population_of_other_shapes_is_refused(population: Population, digits: Dataset, tmp_path: Path) -> None:
+    Trainer(SHORT, population, digits, "cpu").save(tmp_path / "c")
+    other = train_population(PopulationConfig(architecture="mlp-32", runs=64, steps=10, reference_runs=1), digits, "cpu")
+    with pytest.raises(ValueError, match=r"has target = .*mlp-16.*allowed here: .*mlp-32"):
+        Trainer(SHORT, other, digits, "cpu").restore(tmp_path / "c")
+
+
+def test_a_population_of_other_data_is_refused(population: Population, digits: Dataset) -> None:
+    with pytest.raises(ValueError, match="made from the data set"):
+        Trainer(SHORT, replace(population, data={"name": "digits", "digest": "0"}), digits, "cpu")
+
+
+def test_cuda_is_refused_where_there_is_none(population: Population, digits: Dataset) -> None:
+    if torch.cuda.is_available():
+        assert Trainer(SHORT, population, digits, "cuda").device.type == "cuda"
+    else:
+        with pytest.raises(ValueError, match="device 'cuda'"):
+            Trainer(SHORT, population, digits, "cuda")
+    with pytest.raises(ValueError, match="unknown device 'tpu'; allowed: auto, cpu, cuda"):
+        Trainer(SHORT, population, digits, "tpu")

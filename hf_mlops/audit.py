@@ -178,7 +178,14 @@ def audit(target: Target, samples: Samples, dataset: Dataset, reference: Referen
 
 
 def best_fit(target: Target, samples: Samples, dataset: Dataset) -> int:
-    """Index of the sample whose log losses on the validation split are closest to the prompt (mean square over groups)."""
-    observed, _ = target.group_metrics(samples.weights, dataset.validation, len(samples.spec.group_names))
-    distance = ((observed + LOSS_FLOOR).log() - (samples.prompt.losses + LOSS_FLOOR).log()).square().mean(1)
+    """Index of the sample whose losses on D_r and D_f of the validation split are closest to the prompt.
+
+    The distance is the sum of squared differences of the log losses.
+    """
+    observed = measure(target, samples.weights, samples.spec, dataset.validation)
+    asked = (samples.prompt.retain_loss, samples.prompt.forget_loss)
+    distance = torch.zeros(len(samples.seeds))
+    for losses, loss in zip(observed.on_sets(observed.losses), asked, strict=True):
+        difference = (losses + LOSS_FLOOR).log() - torch.tensor(loss + LOSS_FLOOR).log()
+        distance += difference.square().nan_to_num()  # a D_f that is empty has no loss
     return int(distance.argmin())

@@ -39,7 +39,7 @@ def audit_specs(
 ) -> dict[ForgetSpec, Audit]:
     """Audits of n samples for each spec."""
     audits = {}
-    with Progress("audit", len(specs), "spec") as progress:
+    with Progress(f"audit, {steps} denoising steps", len(specs), "spec") as progress:
         for spec in specs:
             samples = hypernetwork.sample(spec, n, seed, steps)
             audits[spec] = audit(hypernetwork.target, samples, dataset, reference)

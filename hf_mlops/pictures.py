@@ -40,6 +40,9 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) 
         axes.plot([low, high], [low, high], color="grey", linewidth=1, label="observed = asked for")
         axes.scatter(prompted, observed, s=8, alpha=0.4, label="a sampled classifier")
         axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed on validation images (nats)")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}" if high / low < 10 else "")
         axes.set_title(f"{title}: R² = {alignment[name]:.3f}")
         axes.legend()
     figure.suptitle(f"Does a sample have the losses it was asked for? R² over both sets: {alignment['both']:.3f}")
@@ -57,6 +60,7 @@ def accuracy_over_steps(steps: pd.DataFrame) -> Figure:
     retain.set(ylabel="test accuracy on\nwhat is kept", xscale="log")
     forget.set(ylabel="test accuracy on\nwhat is forgotten", ylim=(-0.02, 0.1), xlabel="denoising steps per sample")
     forget.set_xticks(steps["steps"], steps["steps"].astype(str))
+    forget.minorticks_off()
     retain.legend()
     figure.suptitle("How many denoising steps does a sample need? (mean over single classes)")
     return figure

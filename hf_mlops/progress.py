@@ -12,6 +12,8 @@ from tqdm import tqdm
 class Progress:
     """Counts steps of known number on standard error; a context manager.
 
+    Without a terminal it prints a line at the first step, then one every so many seconds, and one at the end.
+
     Args:
         what: the work, in two or three words.
         total: number of steps.
@@ -22,8 +24,9 @@ class Progress:
     def __init__(self, what: str, total: int, unit: str = "step", every: float = 10.0, done: int = 0):
         self.what, self.total, self.unit, self.every = what, total, unit, every
         self.done, self.note = done, ""
-        self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, disable=not sys.stderr.isatty())
-        self.started = self.last = time.monotonic()
+        self.in_terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, disable=not self.in_terminal)
+        self.started, self.last = time.monotonic(), float("-inf")
 
     def __enter__(self) -> Progress:
         return self
@@ -35,7 +38,7 @@ class Progress:
         self.bar.update(steps)
         if note:
             self.bar.set_postfix_str(note, refresh=False)
-        if self.bar.disable and time.monotonic() - self.last > self.every:
+        if not self.in_terminal and time.monotonic() - self.last > self.every:
             self._line()
 
     def _line(self) -> None:
@@ -49,5 +52,5 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bar.close()
-        if self.bar.disable:
+        if not self.in_terminal:
             self._line()

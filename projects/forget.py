@@ -39,7 +39,6 @@ def run(
     Args:
         settings: further arguments of `Hypernetwork.sample`.
     """
-    started = time.monotonic()
     model, version = champion
     hypernetwork, made_by = model.hypernetwork, f"{HYPERFORGET}/{version.version}"
     logged = {"hypernetwork": made_by, "spec": str(spec), **settings, **asdict(gates)}
@@ -79,7 +78,6 @@ def run(
         )
         mlflow.set_tag("hf_mlops.version", registered.version)
         report(registered, spec, file)
-        mlflow.log_metric("seconds", time.monotonic() - started)
     return active
 
 
@@ -155,12 +153,14 @@ def command(
         settings = {"n": n_samples, **settings}
         if dry_run:
             return options.print_configuration(forget_class=forget_class, sample=settings, gates=asdict(gates))
+        started = time.monotonic()
         champion = load_champion()
         hypernetwork = champion[0].hypernetwork
         spec = ForgetSpec.parse(forget_class, hypernetwork.group_names, allow_empty=False)
         dataset = load_dataset(hypernetwork.data["name"])
         dataset.require(hypernetwork.data)
         run(champion, dataset, spec, settings, gates)
+        click.echo(f"took        {time.monotonic() - started:.1f} s after imports")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import signal
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,6 +30,8 @@ from hf_mlops.data import Dataset
 logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
 if not sys.stderr.isatty():
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+
+_interrupted = threading.Event()
 
 STEP, FINGERPRINT = "hf_mlops.step", "hf_mlops.fingerprint"
 
@@ -78,10 +83,12 @@ def step_run(step: str, mark: str, settings: dict[str, Any], tags: dict[str, str
     mlflow.set_system_metrics_samples_before_logging(1)
     nested = mlflow.active_run() is not None
     with mlflow.start_run(run_name=step if nested else None, nested=nested, log_system_metrics=True) as run:
-        mlflow.set_tags({STEP: step, FINGERPRINT: mark, "hf_mlops.code": code_version(), **(tags or {})})
-        mlflow.log_params({f"{step}.{name}": value for name, value in settings.items()})
         try:
+            mlflow.set_tags({STEP: step, FINGERPRINT: mark, "hf_mlops.code": code_version(), **(tags or {})})
+            mlflow.log_params({f"{step}.{name}": value for name, value in settings.items()})
+            _stop_if_interrupted()
             yield run
+            _stop_if_interrupted()
         except KeyboardInterrupt:
             mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
             raise
@@ -107,7 +114,13 @@ def delete_artifacts(run: Run, path: str) -> None:
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turns errors that a user can cause into one clear line and exit status 1; checks that the tracking server answers."""
+    """Turns errors and warnings that a user can cause into one clear line each, and checks that the tracking server answers.
+
+    An error ends the process with status 1, an interruption with 130, after what was half-made is taken back.
+    """
+    warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"
+    for number in (signal.SIGINT, signal.SIGTERM):  # on Ctrl-C `mlflow run` sends both, one after the other
+        signal.signal(number, _interrupt)
     try:
         _require_tracking_server()
         yield
@@ -116,6 +129,20 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted: nothing was registered; the same command goes on from the last finished step", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """Interrupts once; what comes after must not interrupt the taking back."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
+def _stop_if_interrupted() -> None:
+    """Interrupts again where code on the way, say a callback, has swallowed the exception."""
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
 
 
 def _require_tracking_server() -> None:

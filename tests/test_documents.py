@@ -1,0 +1,91 @@
+"""README, MLproject, conda.yaml and pyproject.toml say the same, and what README shows runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import onnx
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from projects import evaluate, export, forget, hypernet, main, targets
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
+COMMANDS = {
+    "main": main.command,
+    "targets": targets.command,
+    "hypernet": hypernet.command,
+    "forget": forget.command,
+    "evaluate": evaluate.command,
+    "export": export.command,
+}
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_conda_yaml_pins_what_pyproject_pins() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    (block,) = re.findall(r"^dependencies = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
+    listed = re.findall(r'^  "(.+)",$', block, re.MULTILINE)
+    python, pip, packages = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
+    version = {"python_version": python.removeprefix("python=")}
+    pinned = [line.split(";")[0] for line in listed if (m := Requirement(line).marker) is None or m.evaluate(version)]
+    assert pip == "pip"
+    assert packages["pip"] == pinned and len(pinned) > 10
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(name: str) -> None:
+    entry = PROJECT["entry_points"][name]
+    options = {
+        option.opts[0].removeprefix("--"): option for option in COMMANDS[name].params if isinstance(option, click.Option)
+    }
+    options.pop("dry-run")
+    passed = dict(re.findall(r"--([\w-]+) \{(\w+)\}", entry["command"]))
+    assert entry["command"].startswith(f"python -m projects.{name} ")
+    assert set(passed) == set(options) and set(passed.values()) == set(entry["parameters"])
+    for option, parameter in passed.items():
+        assert parameter == option.replace("-", "_")
+        assert str(entry["parameters"][parameter].get("default")) == str(
+            None if options[option].required else options[option].default
+        )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    assert set(COMMANDS) == set(PROJECT["entry_points"])
+    assert COMMANDS[name].help
+    for option in COMMANDS[name].params:
+        assert isinstance(option, click.Option) and option.help, option.name
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    install, tests = code_blocks("sh")[1].strip().rsplit(" && ", 1)
+    gate = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert install in gate and tests in gate
+
+
+@pytest.mark.slow
+def test_the_library_lines_of_the_readme_run_as_they_stand() -> None:
+    (lines,) = (block for block in code_blocks("python") if block.startswith("import hf_mlops as hf"))
+    assert len([line for line in lines.splitlines() if line.strip()]) <= 10
+    scope: dict[str, object] = {}
+    exec(compile(lines, "README.md", "exec"), scope)
+    figures = scope["evidence"].figures(scope["best"])  # type: ignore[attr-defined]
+    assert figures["forget_accuracy"] <= 0.01
+    assert figures["retain_accuracy"] > figures["reference_retain_accuracy"] - 0.04
+    onnx.checker.check_model(onnx.load_from_string(scope["onnx_bytes"]), full_check=True)
+
+
+def test_the_learning_core_imports_neither_mlflow_nor_click() -> None:
+    core = list((ROOT / "hf_mlops").glob("*.py"))
+    assert len(core) > 10
+    for path in core:
+        assert not re.search(r"^\s*(?:import|from) (?:mlflow|click)\b", path.read_text(), re.MULTILINE), path.name

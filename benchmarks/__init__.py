@@ -13,4 +13,4 @@ def write_table(name: str, table: pd.DataFrame) -> None:
     """Prints a table, a column per row of it, and writes it as CSV."""
     RESULTS.mkdir(exist_ok=True)
     table.to_csv(RESULTS / f"{name}.csv", index=False, float_format="%.6g")
-    print(f"\n{table.T.to_string(header=False, float_format='%.4f')}\n", flush=True)
+    print(f"\n{table.T.to_string(header=False, float_format='{:.4f}'.format)}\n", flush=True)

@@ -13,9 +13,22 @@ from dataclasses import replace
 
 import click
 import pandas as pd
+import torch
+from torch.nn.functional import one_hot
 
-from benchmarks import write_table
-from hf_mlops import HypernetConfig, PopulationConfig, Reference, load_dataset, train_hypernetwork, train_population
+from benchmarks import RESULTS, write_table
+from hf_mlops import (
+    Dataset,
+    HypernetConfig,
+    Hypernetwork,
+    Population,
+    PopulationConfig,
+    Reference,
+    Target,
+    load_dataset,
+    train_hypernetwork,
+    train_population,
+)
 from hf_mlops.evaluation import (
     HELD_OUT_PAIR,
     LARGER,
@@ -28,42 +41,42 @@ from hf_mlops.evaluation import (
     spec_table,
     summary,
 )
-from hf_mlops.hypernetwork import DEFAULT_STEPS, Hypernetwork
+from hf_mlops.hypernetwork import DEFAULT_STEPS
 
 DEFAULT = HypernetConfig()
 CONFIGURATIONS = {
-    "DiHyFo-2, latents": DEFAULT,
-    "DiHyFo-1, latents": replace(DEFAULT, variant="dihyfo-1"),
-    "DiHyFo-2, raw tokens": replace(DEFAULT, space="raw", token_width=64),
-    "DiHyFo-1, raw tokens": replace(DEFAULT, variant="dihyfo-1", space="raw", token_width=64),
-    "DiHyFo-2, latents, no behavioural loss": replace(DEFAULT, behaviour=0.0),
+    "DiHyFo-2, raw tokens": DEFAULT,
+    "DiHyFo-1, raw tokens": replace(DEFAULT, variant="dihyfo-1"),
+    "DiHyFo-2, latents": replace(DEFAULT, space="latent"),
+    "DiHyFo-1, latents": replace(DEFAULT, variant="dihyfo-1", space="latent"),
+    "DiHyFo-2, raw tokens, no behavioural loss": replace(DEFAULT, behaviour=0.0),
 }
 
 
 @click.command(help=__doc__)
+@click.option("--only", type=click.Choice(list(CONFIGURATIONS)), help="Measure one of them; the table keeps its other rows.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def command(device: str, seed: int) -> None:
+def command(only: str | None, device: str, seed: int) -> None:
     digits = load_dataset("digits")
-    started = time.monotonic()
     population = train_population(PopulationConfig(seed=seed), digits, device)
-    print(f"population: {time.monotonic() - started:.0f} s")
-    reference = Reference.of(population, digits)
-    rows = []
-    for name, config in CONFIGURATIONS.items():
+    file = RESULTS / "quality.csv"
+    rows = pd.read_csv(file).to_dict("records") if only and file.exists() else []
+    for name in [only] if only else CONFIGURATIONS:
+        rows = [row for row in rows if row["hypernetwork"] != name]
         started = time.monotonic()
-        hypernetwork = train_hypernetwork(replace(config, seed=seed), population, digits, device)
+        hypernetwork = train_hypernetwork(replace(CONFIGURATIONS[name], seed=seed), population, digits, device)
         seconds = time.monotonic() - started
-        sampled_with = (1, DEFAULT_STEPS, 10, 50) if config == DEFAULT else (DEFAULT_STEPS,)
-        for steps in sampled_with:
+        for steps in (1, DEFAULT_STEPS, 10, 50) if CONFIGURATIONS[name] == DEFAULT else (DEFAULT_STEPS,):
             rows.append({"hypernetwork": name, "steps": steps, "training (s)": round(seconds)})
-            rows[-1].update(figures(hypernetwork, reference, steps))
+            rows[-1].update(figures(hypernetwork, population, digits, steps))
             write_table("quality", pd.DataFrame(rows))
 
 
-def figures(hypernetwork: Hypernetwork, reference: Reference, steps: int) -> dict[str, float]:
+def figures(hypernetwork: Hypernetwork, population: Population, digits: Dataset, steps: int) -> dict[str, float]:
     """One row of the table."""
-    digits, specs = load_dataset("digits"), reference.specs()
+    reference = Reference.of(population, digits)
+    specs = reference.specs()
     table = summary(spec_table(audit_specs(hypernetwork, reference, digits, specs, steps=steps), reference)).set_index("kind")
     row = {}
     for kind in (SINGLE, SEEN_PAIR, HELD_OUT_PAIR, LARGER):
@@ -74,8 +87,24 @@ def figures(hypernetwork: Hypernetwork, reference: Reference, steps: int) -> dic
         row[f"{kind}: gap"] = table["gap (points)"][kind]
         row[f"{kind}: worst gap"] = table["worst gap (points)"][kind]
     prompted = [spec for spec in specs if kind_of(spec, reference) in (SINGLE, HELD_OUT_PAIR)]
+    singles = [spec for spec in specs if kind_of(spec, reference) == SINGLE]
+    finished = population.reference & population.final
+    sampled, retrained = [], []
+    for spec in singles:
+        kept = digits.test.images[~torch.tensor(spec.mask)[digits.test.groups]]
+        runs = finished & (population.forgotten == torch.tensor(spec.mask)).all(1)
+        sampled.append(agreement(hypernetwork.target, hypernetwork.sample(spec, int(runs.sum()), steps=steps).weights, kept))
+        retrained.append(agreement(hypernetwork.target, population.weights[runs], kept))
+    row["single: agreement of two samples"] = sum(sampled) / len(singles)
+    row["single: agreement of two retrained"] = sum(retrained) / len(singles)
     alignment = prompt_alignment(prompt_sweep(hypernetwork, digits, prompted, steps=steps))
     return {**row, **{f"alignment {name}": value for name, value in alignment.items()}}
+
+
+def agreement(target: Target, weights: torch.Tensor, images: torch.Tensor) -> float:
+    """Share of images (B, ...) on which two classifiers, of N different ones (N, P), predict the same class."""
+    votes = one_hot(target.logits(weights, images).argmax(-1)).sum(0).double()  # (B, classes)
+    return float(((votes.square().sum(1) - len(weights)) / (len(weights) * (len(weights) - 1))).mean())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from hf_mlops.spec import ForgetSpec
 from hf_mlops.targets import Target
 from hf_mlops.weightspace import SPACES, Latents, RawTokens, WeightSpace
 
-DEFAULT_STEPS = 2  # denoising steps; benchmarks/quality.py compares
+DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retrained ones (benchmarks/quality.py)
 MAX_SAMPLES = 10_000  # of one spec in one call
 
 
@@ -27,13 +27,13 @@ class HypernetConfig:
     """Shape and training of a hypernetwork."""
 
     variant: str = "dihyfo-2"  # what it is conditioned on: a name in prompt.VARIANTS
-    space: str = "latent"  # coordinates that diffusion runs in: a name in weightspace.SPACES
+    space: str = "raw"  # coordinates that diffusion runs in: a name in weightspace.SPACES
     components: int = 128  # principal components kept (latent space only)
-    token_width: int = 16  # coordinates in a token
+    token_width: int = 0  # coordinates in a token; 0: the space's own default
     width: int = 128  # of the transformer
     layers: int = 4
     heads: int = 4
-    steps: int = 2500  # optimiser steps
+    steps: int = 2800  # optimiser steps
     batch_size: int = 128  # population rows a step
     images: int = 64  # training images a step that the behavioural loss runs on
     behaviour: float = 5.0  # weight of the behavioural loss; the weight-space loss has weight 1
@@ -50,8 +50,9 @@ class HypernetConfig:
             {
                 "variant": (lambda v: v in VARIANTS, ", ".join(VARIANTS)),
                 "space": (lambda s: s in SPACES, ", ".join(SPACES)),
-                **dict.fromkeys(("components", "token_width", "layers", "heads", "steps", "batch_size", "images"), whole),
+                **dict.fromkeys(("components", "layers", "heads", "steps", "batch_size", "images"), whole),
                 "width": (lambda n: n >= 1 and n % (2 * self.heads) == 0, f"a multiple of 2 * heads = {2 * self.heads}"),
+                "token_width": (lambda n: n >= 0, "a whole number from 0"),
                 "behaviour": (lambda x: 0 <= x <= 1000, "0 to 1000"),
                 "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
                 "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
@@ -60,6 +61,11 @@ class HypernetConfig:
                 "seed": (lambda n: n >= 0, "a whole number from 0"),
             },
         )
+
+    @property
+    def space_width(self) -> int:
+        """Coordinates in a token."""
+        return self.token_width or SPACES[self.space].default_width
 
 
 @dataclass(frozen=True)
@@ -113,9 +119,9 @@ class Hypernetwork(nn.Module):
         weights, losses, forgotten = population.weights[rows], population.losses[rows], population.forgotten[rows]
         space: WeightSpace
         if config.space == "raw":
-            space = RawTokens.fit(population.target, weights, config.token_width)
+            space = RawTokens.fit(population.target, weights, config.space_width)
         else:
-            space = Latents.fit(population.target, weights, config.token_width, config.components)
+            space = Latents.fit(population.target, weights, config.space_width, config.components)
         signal = LossSignal.fit(config.variant, losses, forgotten, share)
         prompts = PromptBook.fit(losses, forgotten, population.final[rows], share)
         return cls(config, population.target, population.group_names, population.data, space, signal, prompts)
@@ -220,7 +226,7 @@ class Hypernetwork(nn.Module):
             part, name = key.split(".", 1)
             parts.setdefault(part, {})[name] = tensor
         try:
-            space = SPACES[config.space](config.token_width, **parts["space"])
+            space = SPACES[config.space](config.space_width, **parts["space"])
             signal, prompts = LossSignal(config.variant, **parts["signal"]), PromptBook(**parts["prompts"])
             hypernetwork = cls(config, target, about["group_names"], about["data"], space, signal, prompts)
             hypernetwork.denoiser.load_state_dict(parts["denoiser"])

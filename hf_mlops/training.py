@@ -159,14 +159,14 @@ def train_hypernetwork(
     device: str = "auto",
     log: Callable[[int, dict[str, float]], object] = lambda step, figures: None,
     checkpoint: Path | None = None,
-    on_checkpoint: Callable[[], None] = lambda: None,
+    on_checkpoint: Callable[[int], object] = lambda step: None,
 ) -> Hypernetwork:
     """Trains a hypernetwork; the same config, population and data give the same result on one device.
 
     Args:
         log: called every `LOG_EVERY` steps with the step, its losses, learning rate, gradient norm and samples a second.
         checkpoint: directory that training is resumed from, if it holds a checkpoint, and saved to every
-            `CHECKPOINT_SECONDS` and on Ctrl-C; `on_checkpoint` is called after each save.
+            `CHECKPOINT_SECONDS` and on Ctrl-C; `on_checkpoint` is called with the step after each save.
         population, dataset, device: as for `Trainer`.
 
     Raises:
@@ -179,7 +179,7 @@ def train_hypernetwork(
     def keep() -> None:
         if checkpoint is not None:
             trainer.save(checkpoint)
-            on_checkpoint()
+            on_checkpoint(trainer.step)
 
     saved = logged = time.monotonic()
     logged_step = trainer.step

@@ -18,6 +18,7 @@ class WeightSpace(nn.Module):
     keeps everything; diffusion casts to float32. Every coordinate has mean 0; the fitted ones have variance near 1.
     """
 
+    default_width: int
     tokens: int
     width: int
     mean: Tensor  # (P,)
@@ -38,6 +39,7 @@ class RawTokens(WeightSpace):
     The last token of a tensor is padded with zeros. Each parameter is centred; each tensor has one scale.
     """
 
+    default_width = 128
     place: Tensor  # (P,) where each parameter stands among the tokens' coordinates
 
     def __init__(self, width: int, place: Tensor, mean: Tensor, scale: Tensor):
@@ -73,6 +75,7 @@ class Latents(WeightSpace):
     Keeps what lies in the components' span; `variance_kept` is the share of the population's variance that does.
     """
 
+    default_width = 16
     basis: Tensor  # (P, components)
     variance_kept: Tensor  # ()
 
@@ -108,4 +111,4 @@ class Latents(WeightSpace):
         return ((tokens.flatten(1) * self.scale.to(to)) @ self.basis.T.to(to) + self.mean.to(to)).float()
 
 
-SPACES = {"latent": Latents, "raw": RawTokens}
+SPACES: dict[str, type[WeightSpace]] = {"latent": Latents, "raw": RawTokens}

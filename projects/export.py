@@ -41,13 +41,7 @@ def run(version: ModelVersion, slug: str, output: Path) -> Run:
 
 @click.command(help=__doc__)
 @click.option("--forget-class", required=True, help="Forget spec whose classifier to take out.")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("exported"),
-    show_default=True,
-    help="Folder to write to.",
-)
+@options.output
 @options.dry_run
 def command(forget_class: str, output: Path, dry_run: bool) -> None:
     with clear_errors():

@@ -18,16 +18,14 @@ from hf_mlops.data import Dataset, load_dataset
 from hf_mlops.device import choose_device, describe_device
 from hf_mlops.evaluation import SINGLE, audit_specs, kind_of, spec_table, summary
 from hf_mlops.hypernetwork import HypernetConfig, Hypernetwork
-from hf_mlops.population import Population, PopulationConfig
-from hf_mlops.prompt import VARIANTS
+from hf_mlops.population import Population
 from hf_mlops.registry.models import CHAMPION, HYPERFORGET, register_hypernetwork
 from hf_mlops.registry.steps import artifacts_of, clear_errors, delete_artifacts, find_run, fingerprint, log_dataset, step_run
-from hf_mlops.targets import ARCHITECTURES
 from hf_mlops.training import train_hypernetwork
-from hf_mlops.weightspace import SPACES
 from projects import options
 
-CHECKPOINT = "checkpoint"  # artifact folder and tag of a run that can be gone on with
+CHECKPOINTS = "checkpoints"  # artifact folder, a folder in it for each step
+RESUMABLE, CHECKPOINT = "hf_mlops.resumable", "hf_mlops.checkpoint"  # tags: whether to go on from a run, and from which folder
 
 
 def fingerprint_of(config: HypernetConfig, gates: Gates, targets: Run, device: str) -> str:
@@ -39,7 +37,7 @@ def fingerprint_of(config: HypernetConfig, gates: Gates, targets: Run, device: s
 def run(config: HypernetConfig, gates: Gates, targets: Run, dataset: Dataset, device: str) -> Run:
     """Trains a hypernetwork, going on from the checkpoint of an interrupted run if there is one, and registers it."""
     mark = fingerprint_of(config, gates, targets, device)
-    interrupted = find_run("hypernet", mark, {CHECKPOINT: "true"}, finished=False)
+    interrupted = find_run("hypernet", mark, {RESUMABLE: "true"}, finished=False)
     population = Population.load(artifacts_of(targets, "population"))
     settings = {
         "dataset": dataset.name,
@@ -49,16 +47,20 @@ def run(config: HypernetConfig, gates: Gates, targets: Run, dataset: Dataset, de
         **asdict(gates),
     }
     with TemporaryDirectory() as folder, step_run("hypernet", mark, settings) as active:
-        checkpoint = Path(folder) / CHECKPOINT
+        checkpoint, kept = Path(folder) / "checkpoint", []
 
-        def keep_checkpoint() -> None:
-            mlflow.log_artifacts(str(checkpoint), CHECKPOINT)
-            mlflow.set_tag(CHECKPOINT, "true")
+        def keep_checkpoint(step: int) -> None:
+            """Tags the run only with a checkpoint that is there whole, then drops the one before."""
+            kept.append(f"{CHECKPOINTS}/{step}")
+            mlflow.log_artifacts(str(checkpoint), kept[-1])
+            mlflow.set_tags({RESUMABLE: "true", CHECKPOINT: kept[-1]})
+            for old in kept[-2:-1]:
+                delete_artifacts(active, old)
 
         log_dataset(dataset, "training")
         if interrupted is not None:
             click.echo(f"going on from the checkpoint of the interrupted run {interrupted.info.run_id}")
-            shutil.copytree(artifacts_of(interrupted, CHECKPOINT), checkpoint)
+            shutil.copytree(artifacts_of(interrupted, interrupted.data.tags[CHECKPOINT]), checkpoint)
         hypernetwork = train_hypernetwork(
             config,
             population,
@@ -80,9 +82,9 @@ def run(config: HypernetConfig, gates: Gates, targets: Run, dataset: Dataset, de
             " `predict` samples classifiers that behave as if retrained without the classes in the column `forget`.",
         )
         mlflow.set_tag("hf_mlops.version", version.version)
-        for unneeded in filter(None, (interrupted, active)):
-            delete_artifacts(unneeded, CHECKPOINT)
-            mlflow.MlflowClient().set_tag(unneeded.info.run_id, CHECKPOINT, "false")
+        for unneeded in filter(None, (interrupted, active if kept else None)):
+            mlflow.MlflowClient().set_tag(unneeded.info.run_id, RESUMABLE, "false")
+            delete_artifacts(unneeded, CHECKPOINTS)
         click.echo(table.to_string(index=False, float_format="%.4f"))
         click.echo(f"registered {HYPERFORGET} version {version.version}, alias {CHAMPION}")
     return active
@@ -118,58 +120,18 @@ def find_targets(dataset: str, architecture: str, run_id: str) -> Run:
 
 @click.command(help=__doc__)
 @options.dataset
-@click.option(
-    "--architecture",
-    type=click.Choice(list(ARCHITECTURES)),
-    default=PopulationConfig.architecture,
-    show_default=True,
-    help="Target network.",
-)
+@options.architecture
 @click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")
-@click.option(
-    "--variant",
-    type=click.Choice(VARIANTS),
-    default=HypernetConfig.variant,
-    show_default=True,
-    help="What the hypernetwork is conditioned on.",
+@options.variant
+@options.space
+@options.field(
+    HypernetConfig, "token_width", click.IntRange(min=0), "Coordinates in a token; 0: 128 raw parameters, or 16 latents."
 )
-@click.option(
-    "--space",
-    type=click.Choice(list(SPACES)),
-    default=HypernetConfig.space,
-    show_default=True,
-    help="Coordinates that diffusion runs in.",
-)
-@click.option(
-    "--token-width",
-    type=click.IntRange(min=1),
-    default=HypernetConfig.token_width,
-    show_default=True,
-    help="Coordinates in a token.",
-)
-@click.option(
-    "--components",
-    type=click.IntRange(min=1),
-    default=HypernetConfig.components,
-    show_default=True,
-    help="Principal components (latent space).",
-)
-@click.option(
-    "--width", type=click.IntRange(min=8), default=HypernetConfig.width, show_default=True, help="Width of the transformer."
-)
-@click.option(
-    "--layers", type=click.IntRange(min=1), default=HypernetConfig.layers, show_default=True, help="Layers of the transformer."
-)
-@click.option(
-    "--train-steps", type=click.IntRange(min=1), default=HypernetConfig.steps, show_default=True, help="Optimiser steps."
-)
-@click.option(
-    "--behaviour",
-    type=click.FloatRange(0, 1000),
-    default=HypernetConfig.behaviour,
-    show_default=True,
-    help="Weight of the behavioural loss.",
-)
+@options.field(HypernetConfig, "components", options.AT_LEAST_1, "Principal components (latent space).")
+@options.field(HypernetConfig, "width", options.AT_LEAST_1, "Width of the transformer.")
+@options.field(HypernetConfig, "layers", options.AT_LEAST_1, "Layers of the transformer.")
+@options.field(HypernetConfig, "steps", options.AT_LEAST_1, "Optimiser steps.", flag="train-steps")
+@options.field(HypernetConfig, "behaviour", click.FloatRange(0, 1000), "Weight of the behavioural loss.")
 @options.gates
 @options.seed
 @options.device

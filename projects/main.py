@@ -15,12 +15,9 @@ from hf_mlops.audit import Gates
 from hf_mlops.data import load_dataset
 from hf_mlops.hypernetwork import DEFAULT_STEPS, HypernetConfig
 from hf_mlops.population import PopulationConfig
-from hf_mlops.prompt import VARIANTS
 from hf_mlops.registry.models import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of, find_classifier, load_champion, promote_again
 from hf_mlops.registry.steps import clear_errors, find_run, step_run
 from hf_mlops.spec import ForgetSpec
-from hf_mlops.targets import ARCHITECTURES
-from hf_mlops.weightspace import SPACES
 from projects import evaluate, export, forget, hypernet, options, targets
 
 
@@ -43,56 +40,14 @@ def version_of(run: Run) -> str | None:
 
 @click.command(help=__doc__)
 @options.dataset
-@click.option(
-    "--architecture",
-    type=click.Choice(list(ARCHITECTURES)),
-    default=PopulationConfig.architecture,
-    show_default=True,
-    help="Target network.",
-)
-@click.option(
-    "--runs",
-    type=click.IntRange(min=1),
-    default=PopulationConfig.runs,
-    show_default=True,
-    help="Targets that the hypernetwork learns from.",
-)
-@click.option(
-    "--target-steps",
-    type=click.IntRange(min=1),
-    default=PopulationConfig.steps,
-    show_default=True,
-    help="Optimiser steps of each target.",
-)
-@click.option(
-    "--variant",
-    type=click.Choice(VARIANTS),
-    default=HypernetConfig.variant,
-    show_default=True,
-    help="What the hypernetwork is conditioned on.",
-)
-@click.option(
-    "--space",
-    type=click.Choice(list(SPACES)),
-    default=HypernetConfig.space,
-    show_default=True,
-    help="Coordinates that diffusion runs in.",
-)
-@click.option(
-    "--hypernet-steps",
-    type=click.IntRange(min=1),
-    default=HypernetConfig.steps,
-    show_default=True,
-    help="Optimiser steps of the hypernetwork.",
-)
+@options.architecture
+@options.runs
+@options.field(PopulationConfig, "steps", options.AT_LEAST_1, "Optimiser steps of each target.", flag="target-steps")
+@options.variant
+@options.space
+@options.field(HypernetConfig, "steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.", flag="hypernet-steps")
 @click.option("--forget-class", default="7", show_default=True, help="Forget spec of the classifier to register.")
-@click.option(
-    "--output",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=Path("exported"),
-    show_default=True,
-    help="Folder for the exported classifier.",
-)
+@options.output
 @options.gates
 @options.seed
 @options.device
@@ -156,7 +111,9 @@ def command(
             )
             click.echo("\n== export")
             export.run(find_classifier(spec.slug), spec.slug, output)
-            click.echo(f"\nAll runs, figures and pictures: mlflow ui --backend-store-uri {mlflow.get_tracking_uri()}")
+            uri = mlflow.get_tracking_uri()
+            where = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
+            click.echo(f"\nall runs, figures and pictures: {where}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from hf_mlops.device import choose_device, describe_device
 from hf_mlops.evaluation import reference_summary
 from hf_mlops.population import PopulationConfig, train_population
 from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
-from hf_mlops.targets import ARCHITECTURES
 from projects import options
 
 
@@ -47,41 +46,11 @@ def run(config: PopulationConfig, dataset: Dataset, device: str) -> Run:
 
 @click.command(help=__doc__)
 @options.dataset
-@click.option(
-    "--architecture",
-    type=click.Choice(list(ARCHITECTURES)),
-    default=PopulationConfig.architecture,
-    show_default=True,
-    help="Target network.",
-)
-@click.option(
-    "--runs",
-    type=click.IntRange(min=1),
-    default=PopulationConfig.runs,
-    show_default=True,
-    help="Targets that the hypernetwork learns from.",
-)
-@click.option(
-    "--train-steps",
-    type=click.IntRange(min=1),
-    default=PopulationConfig.steps,
-    show_default=True,
-    help="Optimiser steps of each target.",
-)
-@click.option(
-    "--checkpoints",
-    type=click.IntRange(min=1),
-    default=PopulationConfig.checkpoints,
-    show_default=True,
-    help="Weights kept of each target.",
-)
-@click.option(
-    "--reference-runs",
-    type=click.IntRange(min=1),
-    default=PopulationConfig.reference_runs,
-    show_default=True,
-    help="Retrained targets of each reference spec.",
-)
+@options.architecture
+@options.runs
+@options.field(PopulationConfig, "steps", options.AT_LEAST_1, "Optimiser steps of each target.", flag="train-steps")
+@options.field(PopulationConfig, "checkpoints", options.AT_LEAST_1, "Weights kept of each target.")
+@options.field(PopulationConfig, "reference_runs", options.AT_LEAST_1, "Retrained targets of each reference spec.")
 @options.seed
 @options.device
 @options.dry_run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -111,7 +112,16 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
     pictures = {"accuracy_per_class.png", "prompt_alignment.png", "accuracy_over_steps.png"}
     assert pictures | {"specs.csv", "summary.csv", "prompts.csv", "steps.csv"} <= artifacts("evaluate")
     assert {"candidates.csv", "groups.csv"} <= artifacts("forget")
-    assert "checkpoint" not in artifacts("hypernet")
+    assert "checkpoints" not in artifacts("hypernet")
+
+
+@pytest.mark.slow
+def test_the_python_lines_of_the_readme_sample_and_open(store: Store) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [block for block in blocks if block.startswith(("import mlflow", "import onnxruntime"))]
+    code = "\n".join([*lines, "print(len(table), len(state_dict), session.get_modelmeta().custom_metadata_map['forget'])"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=store.environment, cwd=store.folder)
+    assert done.stdout.strip() == "12 4 7", done.stderr
 
 
 @pytest.mark.slow
@@ -240,7 +250,7 @@ def test_ctrl_c_in_the_middle_of_each_step_leaves_nothing_half_made_and_main_goe
         output = interrupt_at(store, line)
         assert output.count("re-used the finished run") == max(0, number - 1), output
         assert ("going on from the checkpoint" in output) == (step == "evaluate"), output
-        assert "interrupted: nothing was registered" in output, output
+        assert "interrupted: nothing is half-made" in output, output
         assert output.count("Traceback") == output.count("Exception ignored in"), output  # Python tells of swallowed ones
         runs = [run for run in store.client.search_runs(["0"]) if run.data.tags["hf_mlops.step"] == step]
         assert all(run.info.status != "FINISHED" for run in runs) and (runs or step == "export")

@@ -62,8 +62,8 @@ def test_interrupted_training_goes_on_where_it_was(
 
     monkeypatch.setattr(Trainer, "train_step", interrupted_step)
     with pytest.raises(KeyboardInterrupt):
-        train_hypernetwork(config, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=lambda: saves.append(1))
-    assert saves == [1]
+        train_hypernetwork(config, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=saves.append)
+    assert saves == [7]
     steps = []
     monkeypatch.setattr(Trainer, "train_step", lambda self: steps.append(self.step) or step(self))
     resumed = train_hypernetwork(config, population, digits, "cpu", checkpoint=tmp_path / "c")
@@ -76,8 +76,8 @@ def test_checkpoints_are_saved_as_time_passes(
 ) -> None:
     monkeypatch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
     saves = []
-    train_hypernetwork(SHORT, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=lambda: saves.append(1))
-    assert len(saves) == SHORT.steps
+    train_hypernetwork(SHORT, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=saves.append)
+    assert saves == list(range(1, SHORT.steps + 1))
     assert (tmp_path / "c" / "training.safetensors").exists()
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,11 @@ from typing import Any
 import mlflow
 import numpy as np
 import onnx
+import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
 import hf_mlops
@@ -59,30 +59,23 @@ def _pins(*packages: str) -> list[str]:
     return [f"{package}=={version(package).split('+')[0]}" for package in packages]
 
 
-@contextmanager
-def _all_or_nothing(name: str) -> Iterator[list[ModelVersion]]:
-    """Takes back the versions put into the list, and a registered model made for them, if the block does not end well."""
+def _register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
+    """Registers a logged model of the active run and moves an alias to it, or leaves the registry as it was."""
     client = mlflow.MlflowClient()
     existed = bool(client.search_registered_models(f"name = '{name}'"))
-    made: list[ModelVersion] = []
+    before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
     try:
-        yield made
+        version = mlflow.register_model(logged.model_uri, name, tags=tags)
+        client.update_model_version(name, version.version, description)
+        client.set_registered_model_alias(name, alias, version.version)
+        return version
     except BaseException:
-        for version in made:
-            client.delete_model_version(name, version.version)
+        for made in client.search_model_versions(f"name = '{name}'"):
+            if made.version not in before and made.run_id == logged.run_id:
+                client.delete_model_version(name, made.version)
         if not existed and client.search_registered_models(f"name = '{name}'"):
             client.delete_registered_model(name)
         raise
-
-
-def _register(model_uri: str, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
-    client = mlflow.MlflowClient()
-    with _all_or_nothing(name) as made:
-        version = mlflow.register_model(model_uri, name, tags=tags)
-        made.append(version)
-        client.update_model_version(name, version.version, description)
-        client.set_registered_model_alias(name, alias, version.version)
-    return version
 
 
 def register_hypernetwork(
@@ -103,16 +96,10 @@ def register_hypernetwork(
         artifacts={"hypernetwork": str(folder)},
         code_paths=[str(Path(hf_mlops.__file__).parent)],
         signature=HYPERFORGET_SIGNATURE,
-        input_example=_frame(example),
+        input_example=pd.DataFrame(example),
         pip_requirements=_pins("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm"),
     )
-    return _register(info.model_uri, HYPERFORGET, CHAMPION, tags, description)
-
-
-def _frame(columns: dict[str, list[str]]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(columns)
+    return _register(info, HYPERFORGET, CHAMPION, tags, description)
 
 
 def load_champion() -> tuple[HyperForget, ModelVersion]:
@@ -153,7 +140,7 @@ def register_classifier(
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
-    version = _register(info.model_uri, CLASSIFIER, alias_of(slug), text, description)
+    version = _register(info, CLASSIFIER, alias_of(slug), text, description)
     return version, classifier_file(version)
 
 

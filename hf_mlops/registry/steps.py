@@ -127,7 +127,7 @@ def clear_errors() -> Iterator[None]:
     except (ValueError, OSError, mlflow.MlflowException) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
-        print("interrupted: nothing was registered; the same command goes on from the last finished step", file=sys.stderr)
+        print("interrupted: nothing is half-made; the same command goes on from the last finished step", file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -1,9 +1,9 @@
 """Quality of both DiHyFo forms in both weight spaces, on one population, beside the retrain reference.
 
-    python -m benchmarks.quality            # about 15 minutes on two cores
+    python -m benchmarks.quality            # about 20 minutes on two cores
 
-Writes benchmarks/results/quality.csv: for each form and space the figures of README's table, then the same for the default
-form with each number of denoising steps and without the behavioural loss.
+Writes benchmarks/results/quality.csv: the figures of README's table and more for each form and space; for the default also with
+other numbers of denoising steps.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ CONFIGURATIONS = {
     "DiHyFo-1, raw tokens": replace(DEFAULT, variant="dihyfo-1"),
     "DiHyFo-2, latents": replace(DEFAULT, space="latent"),
     "DiHyFo-1, latents": replace(DEFAULT, variant="dihyfo-1", space="latent"),
-    "DiHyFo-2, raw tokens, no behavioural loss": replace(DEFAULT, behaviour=0.0),
 }
 
 

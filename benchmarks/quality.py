@@ -59,6 +59,7 @@ CONFIGURATIONS = {
 def command(only: str | None, device: str, seed: int) -> None:
     digits = load_dataset("digits")
     population = train_population(PopulationConfig(seed=seed), digits, device)
+    reference = Reference.of(population, digits)
     file = RESULTS / "quality.csv"
     rows = pd.read_csv(file).to_dict("records") if only and file.exists() else []
     for name in [only] if only else CONFIGURATIONS:
@@ -68,13 +69,14 @@ def command(only: str | None, device: str, seed: int) -> None:
         seconds = time.monotonic() - started
         for steps in (1, DEFAULT_STEPS, 10, 50) if CONFIGURATIONS[name] == DEFAULT else (DEFAULT_STEPS,):
             rows.append({"hypernetwork": name, "steps": steps, "training (s)": round(seconds)})
-            rows[-1].update(figures(hypernetwork, population, digits, steps))
+            rows[-1].update(figures(hypernetwork, population, reference, digits, steps))
             write_table("quality", pd.DataFrame(rows))
 
 
-def figures(hypernetwork: Hypernetwork, population: Population, digits: Dataset, steps: int) -> dict[str, float]:
+def figures(
+    hypernetwork: Hypernetwork, population: Population, reference: Reference, digits: Dataset, steps: int
+) -> dict[str, float]:
     """One row of the table."""
-    reference = Reference.of(population, digits)
     specs = reference.specs()
     table = summary(spec_table(audit_specs(hypernetwork, reference, digits, specs, steps=steps), reference)).set_index("kind")
     row = {}

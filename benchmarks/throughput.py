@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import replace
+from itertools import islice
 
 import click
 import pandas as pd
@@ -18,19 +19,17 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks import write_table
-from hf_mlops import PopulationConfig, Target, load_dataset, train_population
-from hf_mlops.population import draw_forget_sets
+from hf_mlops import PopulationConfig, Split, Target, load_dataset, train_population
+from hf_mlops.population import draw_forget_sets, minibatches
 
 
-def train_one(config: PopulationConfig, target: Target, forgotten: torch.Tensor) -> None:
+def train_one(config: PopulationConfig, target: Target, train: Split, forgotten: torch.Tensor) -> None:
     """Trains a single target as an ordinary PyTorch loop."""
-    train = load_dataset("digits").train
     weight = (1 + config.weight_noise * (torch.rand(len(train)) * 2 - 1)) * ~forgotten[train.groups]
     network = copy.deepcopy(target.module).requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
-    batches = [batch for _ in range(config.steps) for batch in torch.randperm(len(train)).split(config.batch_size)]
-    for batch in batches[: config.steps]:
+    for batch in islice(minibatches(len(train), config.batch_size, torch.Generator()), config.steps):
         loss = cross_entropy(network(train.images[batch]), train.labels[batch], reduction="none")
         optimiser.zero_grad()
         ((loss * weight[batch]).sum() / weight[batch].sum().clamp_min(1e-6)).backward()
@@ -54,7 +53,7 @@ def command(architecture: str, turns: int, device: str) -> None:
         together = (time.perf_counter() - started) / (len(forgotten) + len(reference))
         started = time.perf_counter()
         for one in forgotten[:4]:
-            train_one(one_chunk, target, one)
+            train_one(one_chunk, target, digits.train, one)
         alone = (time.perf_counter() - started) / 4
         rows.append(
             {

@@ -226,7 +226,7 @@ def _train_chunk(
     optimiser = torch.optim.AdamW(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     kept_steps = {max(1, round(config.steps * 0.6**i)) for i in range(config.checkpoints)}
-    order = _batches(len(train), config.batch_size, generator)
+    order = minibatches(len(train), config.batch_size, generator)
     for step in range(1, config.steps + 1):
         batch = next(order).to(device)
         logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
@@ -243,7 +243,7 @@ def _train_chunk(
             yield step, target.flatten({name: tensor.detach() for name, tensor in state.items()})
 
 
-def _batches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def minibatches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Endless minibatches of indices, a fresh permutation for every pass over the data."""
     while True:
         yield from torch.randperm(count, generator=generator).split(size)

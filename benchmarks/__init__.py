@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 RESULTS = Path(__file__).parent / "results"
+PICTURES = Path(__file__).parent.parent / "docs" / "pictures"
 
 
 def write_table(name: str, table: pd.DataFrame) -> None:

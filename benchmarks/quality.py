@@ -1,38 +1,24 @@
-"""Quality of both DiHyFo forms in both weight spaces, on one population, beside the retrain reference.
+"""Quality of the hypernetwork of a data set and network, beside the retrain reference: a row of docs/results.md.
 
-    python -m benchmarks.quality            # about 20 minutes on two cores
+    python -m benchmarks.quality --dataset mnist --architecture mlp-32
 
-Writes benchmarks/results/quality.csv: the figures of README's table and more for each form and space; for the default also with
-other numbers of denoising steps.
+Writes benchmarks/results/quality-DATASET-NETWORK.csv and the reliability picture docs/pictures/reliability-DATASET-NETWORK.png.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from typing import Any
 
 import click
 import pandas as pd
-import torch
-from torch.nn.functional import one_hot
 
-from benchmarks import RESULTS, write_table
-from hf_mlops import (
-    Dataset,
-    HypernetConfig,
-    Hypernetwork,
-    Population,
-    PopulationConfig,
-    Reference,
-    Target,
-    load_dataset,
-    train_hypernetwork,
-    train_population,
-)
+from benchmarks import PICTURES, write_table
+from benchmarks.trained import Trained, options, trained
+from hf_mlops import pictures
 from hf_mlops.evaluation import (
     HELD_OUT_PAIR,
-    LARGER,
-    SEEN_PAIR,
+    KINDS,
     SINGLE,
     audit_specs,
     kind_of,
@@ -43,69 +29,36 @@ from hf_mlops.evaluation import (
 )
 from hf_mlops.hypernetwork import DEFAULT_STEPS
 
-DEFAULT = HypernetConfig()
-CONFIGURATIONS = {
-    "DiHyFo-2, raw tokens": DEFAULT,
-    "DiHyFo-1, raw tokens": replace(DEFAULT, variant="dihyfo-1"),
-    "DiHyFo-2, latents": replace(DEFAULT, space="latent"),
-    "DiHyFo-1, latents": replace(DEFAULT, variant="dihyfo-1", space="latent"),
-}
+STEPS_COMPARED = (1, DEFAULT_STEPS, 10)
 
 
 @click.command(help=__doc__)
-@click.option("--only", type=click.Choice(list(CONFIGURATIONS)), help="Measure one of them; the table keeps its other rows.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--seed", default=0, show_default=True)
-def command(only: str | None, device: str, seed: int) -> None:
-    digits = load_dataset("digits")
-    population = train_population(PopulationConfig(seed=seed), digits, device)
-    reference = Reference.of(population, digits)
-    file = RESULTS / "quality.csv"
-    rows = pd.read_csv(file).to_dict("records") if only and file.exists() else []
-    for name in [only] if only else CONFIGURATIONS:
-        rows = [row for row in rows if row["hypernetwork"] != name]
-        started = time.monotonic()
-        hypernetwork = train_hypernetwork(replace(CONFIGURATIONS[name], seed=seed), population, digits, device)
-        seconds = time.monotonic() - started
-        for steps in (1, DEFAULT_STEPS, 10, 50) if CONFIGURATIONS[name] == DEFAULT else (DEFAULT_STEPS,):
-            rows.append({"hypernetwork": name, "steps": steps, "training (s)": round(seconds)})
-            rows[-1].update(figures(hypernetwork, population, reference, digits, steps))
-            write_table("quality", pd.DataFrame(rows))
+@options
+def command(**choice: Any) -> None:
+    made = trained(**choice)
+    rows = []
+    for steps in STEPS_COMPARED:
+        row, sweep = figures(made, steps)
+        rows.append({"measured": made.name, "denoising steps": steps, **row})
+        write_table(f"quality-{made.name}", pd.DataFrame(rows))
+        if steps == DEFAULT_STEPS:
+            PICTURES.mkdir(exist_ok=True)
+            figure = pictures.prompted_against_observed(sweep, prompt_alignment(sweep))
+            figure.savefig(PICTURES / f"reliability-{made.name}.png", dpi=80)
 
 
-def figures(
-    hypernetwork: Hypernetwork, population: Population, reference: Reference, digits: Dataset, steps: int
-) -> dict[str, float]:
-    """One row of the table."""
-    specs = reference.specs()
-    table = summary(spec_table(audit_specs(hypernetwork, reference, digits, specs, steps=steps), reference)).set_index("kind")
-    row = {}
-    for kind in (SINGLE, SEEN_PAIR, HELD_OUT_PAIR, LARGER):
-        row[f"{kind}: D_f mean"] = table["forget accuracy"][kind]
-        row[f"{kind}: D_f worst"] = table["worst"][kind]
-        row[f"{kind}: D_r"] = table["retain accuracy"][kind]
-        row[f"{kind}: D_r retrained"] = table["retrained"][kind]
-        row[f"{kind}: gap"] = table["gap (points)"][kind]
-        row[f"{kind}: worst gap"] = table["worst gap (points)"][kind]
-    prompted = [spec for spec in specs if kind_of(spec, reference) in (SINGLE, HELD_OUT_PAIR)]
-    singles = [spec for spec in specs if kind_of(spec, reference) == SINGLE]
-    finished = population.reference & population.final
-    sampled, retrained = [], []
-    for spec in singles:
-        kept = digits.test.images[~torch.tensor(spec.mask)[digits.test.groups]]
-        runs = finished & (population.forgotten == torch.tensor(spec.mask)).all(1)
-        sampled.append(agreement(hypernetwork.target, hypernetwork.sample(spec, int(runs.sum()), steps=steps).weights, kept))
-        retrained.append(agreement(hypernetwork.target, population.weights[runs], kept))
-    row["single: agreement of two samples"] = sum(sampled) / len(singles)
-    row["single: agreement of two retrained"] = sum(retrained) / len(singles)
-    alignment = prompt_alignment(prompt_sweep(hypernetwork, digits, prompted, steps=steps))
-    return {**row, **{f"alignment {name}": value for name, value in alignment.items()}}
-
-
-def agreement(target: Target, weights: torch.Tensor, images: torch.Tensor) -> float:
-    """Share of images (B, ...) on which two classifiers, of N different ones (N, P), predict the same class."""
-    votes = one_hot(target.logits(weights, images).argmax(-1)).sum(0).double()  # (B, classes)
-    return float(((votes.square().sum(1) - len(weights)) / (len(weights) * (len(weights) - 1))).mean())
+def figures(made: Trained, steps: int) -> tuple[dict[str, float], pd.DataFrame]:
+    """One row of the table, and the prompt sweep that it rests on."""
+    started = time.monotonic()
+    specs = made.reference.specs()
+    audits = audit_specs(made.hypernetwork, made.reference, made.dataset, specs, steps=steps)
+    table = summary(spec_table(audits, made.reference)).set_index("kind")
+    row = {f"{kind}: {name}": value for kind in KINDS for name, value in table.loc[kind].dropna().items()}
+    prompted = [spec for spec in specs if kind_of(spec, made.reference) in (SINGLE, HELD_OUT_PAIR)]
+    sweep = prompt_sweep(made.hypernetwork, made.dataset, prompted, steps=steps)
+    seconds = {**made.seconds, "evaluation": time.monotonic() - started}
+    row |= {f"alignment {name}": value for name, value in prompt_alignment(sweep).items()}
+    return {**row, **{f"{name} (s)": value for name, value in seconds.items()}}, sweep
 
 
 if __name__ == "__main__":

@@ -24,29 +24,41 @@ class Measured:
     Args:
         spec: what they forgot, or were to forget.
         losses, accuracies: (N, G) mean cross-entropy in nats and accuracy on each group.
-        share: (G,) share of the split that each group is.
+        predictions: (N, images) int16 classes predicted.
+        groups: (images,) of the split.
     """
 
     spec: ForgetSpec
     losses: Tensor
     accuracies: Tensor
-    share: Tensor
+    predictions: Tensor
+    groups: Tensor
+
+    @property
+    def share(self) -> Tensor:
+        """(G,) share of the split that each group is."""
+        return torch.bincount(self.groups, minlength=len(self.spec.group_names)) / len(self.groups)
 
     def on_sets(self, values: Tensor, spec: ForgetSpec | None = None) -> tuple[Tensor, Tensor]:
         """Means (N,) of per-group values (N, G) over D_r and over D_f (NaN if empty) of a spec, by default its own."""
         mask = torch.tensor((spec or self.spec).mask).expand(len(values), -1)
         return set_means(values, mask, self.share)
 
+    def churn(self, before: Tensor, spec: ForgetSpec | None = None) -> Tensor:
+        """Share (N,) of the images in D_r of a spec, by default its own, that are not predicted as before, (images,)."""
+        kept = ~torch.tensor((spec or self.spec).mask)[self.groups]
+        return (self.predictions != before)[:, kept].float().mean(1)
+
+    def disagreement(self, spec: ForgetSpec | None = None) -> float:
+        """Share of the images in D_r that two of the N classifiers predict differently, mean over pairs; NaN for one alone."""
+        among = torch.stack([self.churn(one, spec).sum() for one in self.predictions]).sum().item()
+        return among / (len(self.predictions) * (len(self.predictions) - 1)) if len(self.predictions) > 1 else float("nan")
+
 
 def measure(target: Target, weights: Tensor, spec: ForgetSpec, split: Split) -> Measured:
     """Runs classifiers (N, P) on a split."""
-    groups = len(spec.group_names)
-    losses, accuracies = target.group_metrics(weights, split, groups)
-    return Measured(spec, losses, accuracies, _share(split, groups))
-
-
-def _share(split: Split, groups: int) -> Tensor:
-    return torch.bincount(split.groups, minlength=groups) / len(split)
+    metrics = target.group_metrics(weights, split, len(spec.group_names))
+    return Measured(spec, metrics.losses, metrics.accuracies, metrics.predictions, split.groups)
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,8 @@ class Reference:
         group_names: names of the G groups.
         forgotten: (R, G) bool; what each of R targets was retrained without.
         losses, accuracies: (R, G) on the test split.
-        share: (G,) share of the test split that each group is.
+        predictions: (R, images) int16 classes predicted on the test split.
+        groups: (images,) of the test split.
         held_out: (pairs, 2) group indices that no training run of the hypernetwork forgot together.
     """
 
@@ -65,8 +78,11 @@ class Reference:
     forgotten: Tensor
     losses: Tensor
     accuracies: Tensor
-    share: Tensor
+    predictions: Tensor
+    groups: Tensor
     held_out: Tensor
+
+    _TENSORS = ("forgotten", "losses", "accuracies", "predictions", "groups", "held_out")
 
     @classmethod
     def of(cls, population: Population, dataset: Dataset) -> Reference:
@@ -75,12 +91,20 @@ class Reference:
         Raises:
             ValueError: a data set that the population was not trained on.
         """
-        dataset.require(population.data)
         rows = population.reference & population.final
-        groups = len(population.group_names)
-        measures = population.target.group_metrics(population.weights[rows], dataset.test, groups)
-        share = _share(dataset.test, groups)
-        return cls(population.group_names, population.forgotten[rows], *measures, share, population.held_out)
+        return cls.of_targets(population, population.weights[rows], population.forgotten[rows], dataset)
+
+    @classmethod
+    def of_targets(cls, population: Population, weights: Tensor, forgotten: Tensor, dataset: Dataset) -> Reference:
+        """Measures retrained targets (R, P) that a population's hypernetwork never saw, retrained without (R, G) bool.
+
+        Raises:
+            ValueError: a data set that the population was not trained on.
+        """
+        dataset.require(population.data)
+        metrics = population.target.group_metrics(weights, dataset.test, len(population.group_names))
+        measures = metrics.losses, metrics.accuracies, metrics.predictions, dataset.test.groups
+        return cls(population.group_names, forgotten, *measures, population.held_out)
 
     def specs(self) -> list[ForgetSpec]:
         """Every spec that there are retrained targets for, smallest D_f first."""
@@ -95,7 +119,7 @@ class Reference:
         overlap = torch.where((self.forgotten == mask).all(1), 2.0, overlap)
         best = (self.forgotten == self.forgotten[overlap.argmax()]).all(1)
         own = ForgetSpec.of(self.forgotten[best][0].nonzero()[:, 0].tolist(), self.group_names)
-        return Measured(own, self.losses[best], self.accuracies[best], self.share)
+        return Measured(own, self.losses[best], self.accuracies[best], self.predictions[best], self.groups)
 
     def never_together(self, spec: ForgetSpec) -> bool:
         """Whether a spec holds a pair of groups that no training run of the hypernetwork forgot together."""
@@ -103,8 +127,8 @@ class Reference:
 
     def save(self, directory: Path) -> None:
         """Writes reference.safetensors and reference.json into a directory."""
-        names = ("forgotten", "losses", "accuracies", "share", "held_out")
-        artifact.write(directory, "reference", {name: getattr(self, name) for name in names}, {"group_names": self.group_names})
+        tensors = {name: getattr(self, name) for name in self._TENSORS}
+        artifact.write(directory, "reference", tensors, {"group_names": self.group_names})
 
     @classmethod
     def load(cls, directory: Path) -> Reference:

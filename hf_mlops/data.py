@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,7 +34,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set; the three splits never share an image.
+    """A named data set, every class of which is in each of its three splits; the splits never share an image.
 
     Training uses `train`, conditioning losses come from `validation`, reports from `test`.
     """
@@ -55,17 +54,21 @@ class Dataset:
 
     @cached_property
     def normalisation(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of each channel over the training images."""
+        """Mean and standard deviation of each channel over the training images, to divide by even if nothing varies."""
         images = self.train.images
-        return images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).tolist()
+        return images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).clamp_min(1e-4).tolist()
 
     @cached_property
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 over every image, label, group and name."""
-        sha = hashlib.sha256(repr((self.name, self.class_names, self.group_names)).encode())
+        """First 16 hex digits of the SHA-256 over every image, label, group, class name and group name.
+
+        The data set's own name is left out: a folder that moved is still the same data.
+        """
+        sha = hashlib.sha256(repr((self.class_names, self.group_names)).encode())
         for split in (self.train, self.validation, self.test):
             for tensor in (split.images, split.labels, split.groups):
-                sha.update(tensor.contiguous().numpy().tobytes())
+                sha.update(repr(tuple(tensor.shape)).encode())
+                sha.update(tensor.contiguous().numpy().reshape(-1).data)
         return sha.hexdigest()[:16]
 
     @property
@@ -74,43 +77,10 @@ class Dataset:
         return {"name": self.name, "digest": self.digest}
 
     def require(self, identity: dict[str, str]) -> None:
-        """Refuses to stand in for other data.
+        """Refuses to stand in for other data; the same data under another name will do.
 
         Raises:
-            ValueError: an identity that is not this data set's.
+            ValueError: an identity with another digest than this data set's.
         """
-        if identity != self.identity:
+        if identity["digest"] != self.digest:
             raise ValueError(f"made from the data set {identity}; the one given is {self.identity}")
-
-
-def _digits() -> Dataset:
-    """scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, embedded in its package (UCI ML repository)."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    raw = load_digits()
-    images = torch.from_numpy(raw.images).float().unsqueeze(1) / 16  # (1797, 1, 8, 8)
-    labels = torch.from_numpy(raw.target).long()
-
-    def part(indices: list[int]) -> Split:
-        index = torch.tensor(sorted(indices))
-        return Split(images[index], labels[index], labels[index])
-
-    train, rest = train_test_split(range(len(labels)), train_size=0.6, random_state=0, stratify=labels)
-    validation, test = train_test_split(rest, train_size=0.5, random_state=0, stratify=labels[rest])
-    names = tuple(str(digit) for digit in range(10))
-    return Dataset("digits", part(train), part(validation), part(test), names, names)
-
-
-DATASETS: dict[str, Callable[[], Dataset]] = {"digits": _digits}
-
-
-def load_dataset(name: str) -> Dataset:
-    """The data set of that name.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(DATASETS)}")
-    return DATASETS[name]()

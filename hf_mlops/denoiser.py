@@ -11,7 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from hf_mlops.diffusion import precondition
+from hf_mlops.diffusion import posterior_mean
+from hf_mlops.prompt import ridge
+
+LEFT_AFTER_CORRECTION = 0.25  # of the variance about the guess, when the transformer has corrected it
+LEAST_VARIANCE = 1e-4  # of a coordinate; before the guess it is 1
 
 
 class TimeEmbedding(nn.Module):
@@ -55,6 +59,29 @@ class Block(nn.Module):
         return x + gate2 * self.feed_forward(self.norm(x) * (1 + scale2) + shift2)
 
 
+class LinearGuess(nn.Module):
+    """Weight tokens as a ridge regression on the loss signal: what the transformer corrects, and how far off it is."""
+
+    coefficients: Tensor  # (signal width + 1, tokens, token width)
+    variance: Tensor  # (tokens, token width) of the tokens about the corrected guess
+
+    def __init__(self, tokens: int, token_width: int, signal_width: int):
+        super().__init__()
+        self.register_buffer("coefficients", torch.zeros(signal_width + 1, tokens, token_width))
+        self.register_buffer("variance", torch.ones(tokens, token_width))
+
+    def fit(self, signal: Tensor, clean: Tensor) -> None:
+        """Fits to signals (N, signal width) and tokens (N, tokens, token width)."""
+        features = torch.cat([signal, torch.ones_like(signal[:, :1])], 1)
+        self.coefficients.copy_(ridge(features, clean.flatten(1)).view_as(self.coefficients))
+        left = (clean - self(signal)).square().mean(0)
+        self.variance.copy_((LEFT_AFTER_CORRECTION * left).clamp_min(LEAST_VARIANCE))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """(N, signal width) -> (N, tokens, token width)."""
+        return torch.tensordot(signal, self.coefficients[:-1], 1) + self.coefficients[-1]
+
+
 class Denoiser(nn.Module):
     """Predicts clean weight tokens.
 
@@ -70,6 +97,7 @@ class Denoiser(nn.Module):
         self.signal = nn.Sequential(
             nn.Linear(signal_width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
         )
+        self.guess = LinearGuess(tokens, token_width, signal_width)
         self.embed = nn.Linear(token_width, width)
         self.position = nn.Parameter(torch.randn(tokens, width) * 0.02)
         blocks = [Block(width, heads) for _ in range(layers)]
@@ -79,7 +107,7 @@ class Denoiser(nn.Module):
         self.out = nn.Linear(width, token_width)
         for block in blocks:  # every block starts as the identity, so that depth costs no early signal
             block.silence()
-        nn.init.zeros_(self.out.weight)  # the first prediction is the linear guess
+        nn.init.zeros_(self.out.weight)  # the first mean is the linear guess
         nn.init.zeros_(self.out.bias)
 
     def forward(self, noisy: Tensor, time: Tensor, signal: Tensor) -> Tensor:
@@ -89,4 +117,5 @@ class Denoiser(nn.Module):
         for block in self.blocks:
             x = block(x, condition)
         scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
-        return precondition(noisy, self.out(self.norm(x) * (1 + scale) + shift), time)
+        mean = self.guess(signal) + self.out(self.norm(x) * (1 + scale) + shift)  # (N, T, token width)
+        return posterior_mean(noisy, mean, self.guess.variance, time)

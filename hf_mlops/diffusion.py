@@ -23,35 +23,47 @@ def add_noise(clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
     return signal * clean + sigma * noise
 
 
-def precondition(noisy: Tensor, output: Tensor, time: Tensor) -> Tensor:
-    """Predicted x0 from a network's raw output: the best linear guess for data of variance 1, plus a learned correction.
+def posterior_mean(noisy: Tensor, mean: Tensor, variance: Tensor, time: Tensor) -> Tensor:
+    """Expected x0 given x_t (N, ...) at times (N,), for normal x0 of these means (N, ...) and variances (...).
 
-    Near time 0 the guess is already right, so that many small steps do not add up small errors (EDM, arXiv 2206.00364).
+    A network that gives the mean need not learn to take the noise away: near time 0 the answer is x_t whatever the mean, so
+    that many small steps do not add up small errors (EDM, arXiv 2206.00364, does so for a mean of 0 and a single variance).
     """
     signal, sigma = (part.view(-1, *[1] * (noisy.ndim - 1)) for part in signal_and_noise(time))
-    return signal * noisy + sigma * output
+    gain = signal * variance / (signal**2 * variance + sigma**2)
+    return mean + gain * (noisy - signal * mean)
 
 
 def sample(
-    denoise: Callable[[Tensor, Tensor], Tensor], noise: Callable[[], Tensor], steps: int, sampler: str = "ddim"
+    denoise: Callable[[Tensor, Tensor], Tensor],
+    noise: Callable[[], Tensor],
+    steps: int,
+    sampler: str = "ddim",
+    start: Tensor | None = None,
+    start_time: float = 1.0,
 ) -> Tensor:
-    """Draws samples by walking from noise to x0 in `steps` steps.
+    """Draws samples by walking from noise to x0 in `steps` steps; or from a noisy version of `start`, to stay near it.
 
     Args:
         denoise: (x_t (N, ...), times (N,)) -> predicted x0 (N, ...).
         noise: draws fresh standard normal noise (N, ...).
         steps: how often `denoise` is called, from 1.
         sampler: a name in `SAMPLERS`.
+        start: (N, ...) clean values to begin from, noised to `start_time` (SDEdit, arXiv 2108.01073); above 0, up to 1.
 
     Raises:
-        ValueError: an unknown sampler, or no step.
+        ValueError: an unknown sampler, no step, or a start time out of range.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; allowed: {', '.join(SAMPLERS)}")
     if steps < 1:
         raise ValueError(f"steps = {steps} is not allowed; allowed: a whole number from 1")
+    if not 0 < start_time <= 1:
+        raise ValueError(f"start_time = {start_time} is not allowed; allowed: above 0, up to 1")
     x = noise()
-    times = torch.linspace(1, 0, steps + 1, device=x.device)
+    times = torch.linspace(start_time, 0, steps + 1, device=x.device)
+    if start is not None:
+        x = add_noise(start, x, times[:1].expand(len(x)))
     for now, then in pairwise(times):
         clean = denoise(x, now.expand(len(x)))
         (signal, sigma), (signal_then, sigma_then) = signal_and_noise(now), signal_and_noise(then)

@@ -48,14 +48,18 @@ def audit_specs(
 
 
 def spec_table(audits: dict[ForgetSpec, Audit], reference: Reference) -> pd.DataFrame:
-    """One row per spec: accuracy and loss on D_f and D_r, mean, worst and spread over samples, and of the reference."""
+    """One row per spec: accuracy and loss on D_f and D_r, mean, worst and spread over samples, and of the reference.
+
+    `disagreement` is the share of test images in D_r that two samples, or two retrained targets, predict differently.
+    """
     rows = []
     for spec, one in audits.items():
         row: dict[str, object] = {"forget": str(spec), "kind": kind_of(spec, reference), **one.figures()}
         for who, measured in (("", one.sampled), ("reference_", one.reference)):
             retain, forget = measured.on_sets(measured.accuracies, spec)
             row[f"{who}retain_accuracy_worst"] = retain.min().item()
-            row[f"{who}retain_accuracy_spread"] = retain.std().item()
+            row[f"{who}retain_accuracy_spread"] = retain.std().item() if len(retain) > 1 else float("nan")
+            row[f"{who}disagreement"] = measured.disagreement(spec)
             if spec.groups:
                 row[f"{who}forget_accuracy_worst"] = forget.max().item()
         rows.append(row)
@@ -101,6 +105,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
                 "worst gap (points)": 100 * worst_gap,
                 "spread": part["retain_accuracy_spread"].mean(),
                 "spread retrained": part["reference_retain_accuracy_spread"].mean(),
+                "disagreement": part["disagreement"].mean(),
+                "disagreement retrained": part["reference_disagreement"].mean(),
             }
         )
     return pd.DataFrame(rows)

@@ -18,7 +18,8 @@ from hf_mlops.spec import ForgetSpec
 from hf_mlops.targets import Target
 from hf_mlops.weightspace import SPACES, Latents, RawTokens, WeightSpace
 
-DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retrained ones (benchmarks/quality.py)
+DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retrained ones (python -m benchmarks.quality)
+DEFAULT_START_TIME = 0.5
 MAX_SAMPLES = 10_000  # of one spec in one call
 
 
@@ -28,14 +29,17 @@ class HypernetConfig:
 
     variant: str = "dihyfo-2"  # what it is conditioned on: a name in prompt.VARIANTS
     space: str = "raw"  # coordinates that diffusion runs in: a name in weightspace.SPACES
-    components: int = 128  # principal components kept (latent space only)
+    components: int = 128  # principal components kept: raw, of a longer row of a weight matrix; latent, of all weights
     token_width: int = 0  # coordinates in a token; 0: the space's own default
     width: int = 128  # of the transformer
     layers: int = 4
     heads: int = 4
     steps: int = 2800  # optimiser steps
     batch_size: int = 128  # population rows a step
-    images: int = 64  # training images a step that the behavioural loss runs on
+    images: int = 64  # images a step that the behavioural loss runs on
+    mix: float = (
+        0.5  # largest share of a second training image in each of them: targets say little on images they learned by heart
+    )
     behaviour: float = 5.0  # weight of the behavioural loss; the weight-space loss has weight 1
     learning_rate: float = 3e-3  # AdamW; warms up over 5 % of the steps, then decays to 0 by a cosine
     weight_decay: float = 1e-2  # AdamW
@@ -54,6 +58,7 @@ class HypernetConfig:
                 "width": (lambda n: n >= 1 and n % (2 * self.heads) == 0, f"a multiple of 2 * heads = {2 * self.heads}"),
                 "token_width": (lambda n: n >= 0, "a whole number from 0"),
                 "behaviour": (lambda x: 0 <= x <= 1000, "0 to 1000"),
+                "mix": (lambda x: 0 <= x <= 0.5, "0 to 0.5"),
                 "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
                 "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "clip": (lambda x: x > 0, "above 0"),
@@ -119,7 +124,7 @@ class Hypernetwork(nn.Module):
         weights, losses, forgotten = population.weights[rows], population.losses[rows], population.forgotten[rows]
         space: WeightSpace
         if config.space == "raw":
-            space = RawTokens.fit(population.target, weights, config.space_width)
+            space = RawTokens.fit(population.target, weights, config.space_width, config.components)
         else:
             space = Latents.fit(population.target, weights, config.space_width, config.components)
         signal = LossSignal.fit(config.variant, losses, forgotten, share)
@@ -134,13 +139,21 @@ class Hypernetwork(nn.Module):
 
     @torch.no_grad()
     def sample_losses(
-        self, losses: Tensor, forgotten: Tensor, seeds: Sequence[int], steps: int = DEFAULT_STEPS, sampler: str = "ddim"
+        self,
+        losses: Tensor,
+        forgotten: Tensor,
+        seeds: Sequence[int],
+        steps: int = DEFAULT_STEPS,
+        sampler: str = "ddim",
+        start: Tensor | None = None,
+        start_time: float = 1.0,
     ) -> Tensor:
         """Samples one classifier for each row of prompted losses.
 
         Args:
             losses: (N, G) loss asked for on every group; forgotten: (N, G) bool; seeds: N whole numbers.
             steps: denoising steps; sampler: a name in `diffusion.SAMPLERS`.
+            start, start_time: (P,) weights to stay near, and how far to go from them: see `sample`.
 
         Returns:
             weights (N, P) on the CPU.
@@ -153,7 +166,8 @@ class Hypernetwork(nn.Module):
         def noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
 
-        tokens = diffusion.sample(lambda x, time: self.denoiser(x, time, signal), noise, steps, sampler)
+        near = None if start is None else self.space.encode(start[None].to(device)).float()
+        tokens = diffusion.sample(lambda x, time: self.denoiser(x, time, signal), noise, steps, sampler, near, start_time)
         return self.space.decode(tokens).cpu()
 
     def sample(
@@ -165,6 +179,8 @@ class Hypernetwork(nn.Module):
         retain_loss: float | None = None,
         forget_loss: float | None = None,
         sampler: str = "ddim",
+        start: Tensor | None = None,
+        start_time: float = DEFAULT_START_TIME,
     ) -> Samples:
         """Samples classifiers that behave as if retrained without the forget set.
 
@@ -175,9 +191,12 @@ class Hypernetwork(nn.Module):
             steps: denoising steps.
             retain_loss, forget_loss: mean loss asked for on D_r and D_f, nats; by default that of retrained targets.
             sampler: a name in `diffusion.SAMPLERS`.
+            start: (P,) weights of a classifier in production that samples are to stay near; it must come from the
+                initialisation and training that the population had.
+            start_time: how much noise is put on `start`, above 0 to 1: the less, the nearer a sample stays to it.
 
         Raises:
-            ValueError: a bad spec, number, seed, loss or sampler.
+            ValueError: a bad spec, number, seed, loss or sampler, or start weights that are not this target's.
         """
         spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.group_names)
         for name, value, low, high in (
@@ -187,10 +206,17 @@ class Hypernetwork(nn.Module):
         ):
             if not low <= value <= high:
                 raise ValueError(f"{name} = {value} is not allowed; allowed: {low} to {high}")
+        if start is not None and (start.shape != (self.target.size,) or not start.isfinite().all()):
+            raise ValueError(
+                f"start weights of shape {tuple(start.shape)} are not allowed; allowed: those of"
+                f" {self.target.architecture}, ({self.target.size},), all finite"
+            )
         prompt = self.prompts.prompt(spec, retain_loss, forget_loss)
         seeds = tuple(range(seed, seed + n))
         losses, forgotten = prompt.losses.expand(n, -1), torch.tensor(spec.mask).expand(n, -1)
-        return Samples(spec, seeds, self.sample_losses(losses, forgotten, seeds, steps, sampler), prompt)
+        start_time = 1.0 if start is None else start_time
+        weights = self.sample_losses(losses, forgotten, seeds, steps, sampler, start, start_time)
+        return Samples(spec, seeds, weights, prompt)
 
     def save(self, directory: Path) -> None:
         """Writes hypernetwork.safetensors and hypernetwork.json.
@@ -199,7 +225,8 @@ class Hypernetwork(nn.Module):
             OSError: it could not be written; what was there before stays.
         """
         with artifact.whole_directory(Path(directory)) as folder:
-            artifact.write(folder, "hypernetwork", self.state_dict(), self.about)
+            shared = {f"shared.{name}": tensor for name, tensor in self.target.shared.items()}
+            artifact.write(folder, "hypernetwork", {**self.state_dict(), **shared}, self.about)
 
     @property
     def about(self) -> dict:
@@ -220,11 +247,12 @@ class Hypernetwork(nn.Module):
         """
         where = choose_device(device)
         tensors, about = artifact.read(Path(directory), "hypernetwork")
-        config, target = artifact.config_from(HypernetConfig, about["config"]), Target(**about["target"])
+        config = artifact.config_from(HypernetConfig, about["config"])
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, name = key.split(".", 1)
             parts.setdefault(part, {})[name] = tensor
+        target = Target(**about["target"], shared=parts.get("shared", {}))
         try:
             space = SPACES[config.space](config.space_width, **parts["space"])
             signal, prompts = LossSignal(config.variant, **parts["signal"]), PromptBook(**parts["prompts"])

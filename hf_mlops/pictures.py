@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 
@@ -42,6 +43,7 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) 
         axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed on validation images (nats)")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
+            axis.set_minor_locator(LogLocator(subs=(2, 5)))
             axis.set_minor_formatter("{x:g}" if high / low < 10 else "")
         axes.set_title(f"{title}: R² = {alignment[name]:.3f}")
         axes.legend()
@@ -63,4 +65,23 @@ def accuracy_over_steps(steps: pd.DataFrame) -> Figure:
     forget.minorticks_off()
     retain.legend()
     figure.suptitle("How many denoising steps does a sample need? (mean over single classes)")
+    return figure
+
+
+def gaps_by_size(table: pd.DataFrame) -> Figure:
+    """Distribution over all proper subsets of the classes: accuracy lost on D_r, and accuracy left on D_f, by size of D_f."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    sizes = sorted(table["classes"].unique())
+    texts = {
+        "gap": "accuracy on what is kept,\nretrained less sampled (points)",
+        "forget_accuracy": "accuracy on what is forgotten",
+    }
+    for axes, (name, text) in zip(figure.subplots(1, 2), texts.items(), strict=True):
+        axes.boxplot([table[name][table["classes"] == size] for size in sizes], whis=(0, 100))
+        axes.set_xticks(range(1, len(sizes) + 1), [str(size) for size in sizes])
+        axes.axhline(0, color="grey", linewidth=1)
+        axes.set(xlabel="number of classes forgotten", ylabel=text)
+    figure.suptitle(
+        f"All {len(table)} sets of classes to forget: median, quartiles, best and worst (mean of the samples of a set)"
+    )
     return figure

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
 
@@ -16,23 +17,31 @@ from torch.nn.functional import cross_entropy
 from hf_mlops import artifact
 from hf_mlops.data import Dataset
 from hf_mlops.device import choose_device
+from hf_mlops.networks import ALLOWED, is_architecture
 from hf_mlops.progress import Progress
 from hf_mlops.targets import Target
 
 TRAIN, REFERENCE = "train", "reference"
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    # Adam steps as far for a pixel that is hardly ever set as for any other, so that runs differ more by chance.
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "adamw": torch.optim.AdamW,
+}
 
 
 @dataclass(frozen=True)
 class PopulationConfig:
     """How a population is drawn and trained."""
 
-    architecture: str = "mlp-16"  # a name in targets.ARCHITECTURES
+    architecture: str = "mlp-16"  # a name in networks.ARCHITECTURES, or module:callable
+    scope: str = "*"  # parameters that are generated: patterns over names, joined by commas; the rest stays as initialised
     runs: int = 2048  # targets that the hypernetwork learns from
     steps: int = 600  # optimiser steps of each
     checkpoints: int = 6  # weights kept of each run: at the end, at 0.6 of that, 0.6 of that, ...
     batch_size: int = 128  # images in the minibatch that all the runs of a chunk share
-    learning_rate: float = 3e-3  # AdamW; decays to 0 by a cosine
-    weight_decay: float = 1e-2  # AdamW
+    optimiser: str = "sgd"  # with Nesterov momentum, or adamw
+    learning_rate: float = 0.05  # decays to 0 by a cosine
+    weight_decay: float = 2e-3
     weight_noise: float = 0.5  # a run's sample weights are uniform in 1 -/+ this: what tells seeds apart
     set_sizes: tuple[float, ...] = (0.04, 0.26, 0.25, 0.15, 0.15, 0.15)  # share of runs that forget 0, 1, 2, ... groups
     held_out_pairs: float = 0.2  # share of the pairs of groups that no training run forgets together
@@ -45,10 +54,13 @@ class PopulationConfig:
         artifact.check_config(
             self,
             {
+                "architecture": (is_architecture, ALLOWED),
+                "scope": (lambda s: all(map(str.strip, s.split(","))), "patterns joined by commas, as in fc.*,*.bias"),
                 "runs": whole,
                 "steps": whole,
                 "checkpoints": (lambda n: 1 <= n <= self.steps, f"1 to the number of steps, {self.steps}"),
                 "batch_size": whole,
+                "optimiser": (lambda name: name in OPTIMISERS, ", ".join(OPTIMISERS)),
                 "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
                 "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "weight_noise": (lambda x: 0 <= x <= 1, "0 to 1"),
@@ -113,7 +125,9 @@ class Population:
                 "group_names": self.group_names,
                 "data": self.data,
             }
-            artifact.write(folder, "population", {name: getattr(self, name) for name in self._TENSORS}, about)
+            tensors = {name: getattr(self, name) for name in self._TENSORS}
+            tensors |= {f"shared.{name}": tensor for name, tensor in self.target.shared.items()}
+            artifact.write(folder, "population", tensors, about)
             with (folder / "population.csv").open("w", newline="") as file:
                 writer = csv.writer(file)
                 measures = [f"{what}_{group}" for what in ("loss", "accuracy") for group in self.group_names]
@@ -133,15 +147,16 @@ class Population:
         """
         tensors, about = artifact.read(Path(directory), "population")
         config = artifact.config_from(PopulationConfig, about["config"])
-        return cls(config, Target(**about["target"]), tuple(about["group_names"]), about["data"], **tensors)
+        shared = {name.removeprefix("shared."): tensors.pop(name) for name in list(tensors) if name.startswith("shared.")}
+        return cls(config, Target(**about["target"], shared=shared), tuple(about["group_names"]), about["data"], **tensors)
 
 
 def draw_forget_sets(config: PopulationConfig, groups: int) -> tuple[Tensor, Tensor, Tensor]:
     """Which groups each run forgets.
 
     Returns:
-        training runs (runs, G) bool; reference runs (specs * reference_runs, G) bool: nothing, each group, up to 100
-        pairs and up to 20 larger sets; held-out pairs (pairs, 2), which no training run forgets together.
+        training runs (runs, G) bool; reference specs (specs, G) bool: nothing, each group, up to 100 pairs and up to 20
+        larger sets; held-out pairs (pairs, 2), which no training run forgets together.
     """
     rng = np.random.default_rng(config.seed)
     pairs = list(combinations(range(groups), 2)) if groups > 2 else []
@@ -162,11 +177,13 @@ def draw_forget_sets(config: PopulationConfig, groups: int) -> tuple[Tensor, Ten
     reference = torch.zeros(len(specs), groups, dtype=torch.bool)
     for row, spec in zip(reference, specs, strict=True):
         row[list(spec)] = True
-    return training, reference.repeat_interleave(config.reference_runs, 0), torch.tensor(held_out).view(-1, 2)
+    return training, reference, torch.tensor(held_out).view(-1, 2)
 
 
 def train_population(config: PopulationConfig, dataset: Dataset, device: str = "auto") -> Population:
-    """Trains every run of a population, chunk by chunk.
+    """Trains every run of a population, chunk by chunk; each retrained target of a spec is in another chunk.
+
+    So retrained targets differ in data order as well as in sample weights, as ones that were really retrained would.
 
     Args:
         config: sizes and seeds; the result is the same for the same config, data and device.
@@ -174,25 +191,26 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        ValueError: an unknown architecture or device.
+        ValueError: an architecture that cannot be a target, a scope without parameters, or an unknown device.
     """
     where = choose_device(device)
-    target = Target.for_dataset(config.architecture, dataset)
+    target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     initial = target.initial_weights(config.seed)
     target.to(where)
     groups = len(dataset.group_names)
     training, reference, held_out = draw_forget_sets(config, groups)
     validation = dataset.validation.to(where)
     rows: list[tuple[Tensor, ...]] = []
-    chunks = [*((c, False) for c in training.split(config.chunk)), *((c, True) for c in reference.split(config.chunk))]
+    chunks = [(chunk, False) for chunk in training.split(config.chunk)]
+    chunks += [(chunk, True) for chunk in reference.split(config.chunk)] * config.reference_runs
     first = 0
-    with Progress("population", (len(training) + len(reference)) * config.steps, "model-step") as progress:
+    with Progress("population", sum(len(chunk) for chunk, _ in chunks) * config.steps, "model-step") as progress:
         for number, (forgotten, is_reference) in enumerate(chunks):
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number + 1)
             runs = torch.arange(first, first + len(forgotten))
             first += len(forgotten)
             for step, weights in _train_chunk(config, target, initial, dataset, forgotten, generator, where, progress):
-                losses, accuracies = target.group_metrics(weights, validation, groups)
+                losses, accuracies, *_ = target.group_metrics(weights, validation, groups)
                 flags = torch.full_like(runs, is_reference, dtype=torch.bool)
                 rows.append(
                     (weights.cpu(), forgotten, losses.cpu(), accuracies.cpu(), runs, torch.full_like(runs, step), flags)
@@ -223,7 +241,8 @@ def _train_chunk(
         name: tensor.clone().requires_grad_()
         for name, tensor in target.unflatten(initial.to(device).repeat(len(forgotten), 1)).items()
     }
-    optimiser = torch.optim.AdamW(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    make = OPTIMISERS[config.optimiser]
+    optimiser = make(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     kept_steps = {max(1, round(config.steps * 0.6**i)) for i in range(config.checkpoints)}
     order = minibatches(len(train), config.batch_size, generator)
@@ -241,6 +260,37 @@ def _train_chunk(
         progress.advance(len(forgotten))
         if step in kept_steps:
             yield step, target.flatten({name: tensor.detach() for name, tensor in state.items()})
+
+
+def retrain(
+    config: PopulationConfig,
+    dataset: Dataset,
+    forgotten: Tensor,
+    seed: int,
+    device: str = "auto",
+    together: int | None = None,
+) -> Tensor:
+    """Fresh targets trained like those of a population, with data orders and sample weights that it has not seen.
+
+    Args:
+        config: of the population.
+        forgotten: (R, G) bool; the groups in the D_f of each.
+        seed: of data orders and sample weights.
+        together: how many share a data order, by default as many as in the population.
+
+    Returns:
+        weights (R, P) on the CPU.
+    """
+    where = choose_device(device)
+    target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
+    initial, weights = target.initial_weights(config.seed), []
+    target.to(where)
+    with Progress("retraining", len(forgotten) * config.steps, "model-step") as progress:
+        for number, chunk in enumerate(forgotten.split(together or config.chunk)):
+            generator = torch.Generator().manual_seed(2**40 + seed * 1_000_003 + number)
+            *_, (_, final) = _train_chunk(config, target, initial, dataset, chunk, generator, where, progress)
+            weights.append(final.cpu())
+    return torch.cat(weights)
 
 
 def minibatches(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

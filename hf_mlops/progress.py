@@ -19,13 +19,15 @@ class Progress:
         total: number of steps.
         unit: what one step is.
         every: seconds between plain lines where there is no terminal.
+        done: steps done before.
+        delay: seconds to stay silent at first, for work that is mostly short.
     """
 
-    def __init__(self, what: str, total: int, unit: str = "step", every: float = 10.0, done: int = 0):
-        self.what, self.total, self.unit, self.every = what, total, unit, every
+    def __init__(self, what: str, total: int, unit: str = "step", every: float = 10.0, done: int = 0, delay: float = 0.0):
+        self.what, self.total, self.unit, self.every, self.delay = what, total, unit, every, delay
         self.done, self.note = done, ""
         self.in_terminal = sys.stderr.isatty()
-        self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, disable=not self.in_terminal)
+        self.bar = tqdm(total=total, initial=done, desc=what, unit=unit, delay=delay, disable=not self.in_terminal)
         self.started, self.last = time.monotonic(), float("-inf")
 
     def __enter__(self) -> Progress:
@@ -42,8 +44,10 @@ class Progress:
             self._line()
 
     def _line(self) -> None:
+        seconds = time.monotonic() - self.started
+        if seconds < self.delay:
+            return
         self.last = time.monotonic()
-        seconds = self.last - self.started
         print(
             f"{self.what}: {self.done}/{self.total} {self.unit}s, {seconds:.0f} s  {self.note}".rstrip(),
             file=sys.stderr,

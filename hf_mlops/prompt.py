@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from itertools import product
 from math import isfinite
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from hf_mlops.spec import ForgetSpec
 
 VARIANTS = ("dihyfo-1", "dihyfo-2")
+PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regression needs to believe in one
 LOSS_FLOOR = 1e-3  # losses enter as log(loss + floor): a loss of 0 stays finite
 
 
@@ -91,22 +93,23 @@ class Prompt:
 class PromptBook(nn.Module):
     """The losses that a retrained target would have, for any forget spec and, if asked, at another loss on D_r.
 
-    Ridge regressions over the training rows: the log loss on D_r at the end of a run, from the groups forgotten; and the log
-    loss on each group, from the groups forgotten and the log loss on D_r (one for rows that forgot the group, one for rows
-    that did not). Loss ranges are those of the training rows: beyond them, samples are extrapolations.
+    Ridge regressions over the training rows, for each group one over rows that forgot it and one over rows that did not: its
+    log loss at the end of a run from the groups forgotten and, unless there are more pairs of groups than runs, from which
+    two were forgotten together; and how it goes with the log loss on D_r over all checkpoints.
+    Loss ranges are those of the training rows: what lies beyond them cannot be asked for.
     """
 
     share: Tensor  # (G,) share of the data that each group is
-    final: Tensor  # (G + 1,)
-    coefficients: Tensor  # (retained or forgotten, G, G + 2)
+    usual: Tensor  # (retained or forgotten, G, features)
+    slope: Tensor  # (retained or forgotten, G)
     retain_range: Tensor  # (2,) nats
     forget_range: Tensor  # (2,) nats
 
-    def __init__(self, share: Tensor, final: Tensor, coefficients: Tensor, retain_range: Tensor, forget_range: Tensor):
+    def __init__(self, share: Tensor, usual: Tensor, slope: Tensor, retain_range: Tensor, forget_range: Tensor):
         super().__init__()
         self.register_buffer("share", share)
-        self.register_buffer("final", final)
-        self.register_buffer("coefficients", coefficients)
+        self.register_buffer("usual", usual)
+        self.register_buffer("slope", slope)
         self.register_buffer("retain_range", retain_range)
         self.register_buffer("forget_range", forget_range)
 
@@ -116,64 +119,71 @@ class PromptBook(nn.Module):
         groups = losses.shape[1]
         retain, forget = set_means(losses, forgotten, share)
         logs, level = (losses + LOSS_FLOOR).log(), (retain + LOSS_FLOOR).log()
-        features = torch.cat([forgotten.float(), level[:, None], torch.ones(len(losses), 1)], 1)  # (N, G + 2)
-        without_level = torch.cat([features[:, :groups], features[:, -1:]], 1)
-        coefficients = torch.zeros(2, groups, groups + 2)
-        for status in (0, 1):
-            for group in range(groups):
-                rows = forgotten[:, group] == bool(status)
-                coefficients[status, group] = _ridge(features[rows], logs[rows, group])
+        features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
+        usual, slope = torch.zeros(2, groups, features.shape[1]), torch.zeros(2, groups)
+        for status, group in product((0, 1), range(groups)):
+            rows = forgotten[:, group] == bool(status)
+            usual[status, group] = ridge(features[rows & final], logs[rows & final, group])
+            slope[status, group] = ridge(torch.cat([level[:, None], features], 1)[rows], logs[rows, group])[0]
         forget = forget[~forget.isnan()]
-        ranges = torch.stack(retain.aminmax()), torch.stack(forget.aminmax())
-        return cls(share.clone(), _ridge(without_level[final], level[final]), coefficients, *ranges)
+        return cls(share.clone(), usual, slope, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
 
     def prompt(self, spec: ForgetSpec, retain_loss: float | None = None, forget_loss: float | None = None) -> Prompt:
-        """The prompt for a spec, at a given loss on D_r or D_f if asked.
+        """The prompt for a spec, at a given loss on D_r or D_f if asked, which is clipped to the population's range.
 
         Raises:
             ValueError: a loss that is negative or not finite, or a forget loss although nothing is forgotten.
 
         Warns:
-            UserWarning: a loss outside the range of the population, beyond which samples are extrapolations.
+            UserWarning: a loss outside the range of the population; names the range.
         """
         mask = torch.tensor(spec.mask)
-        for name, asked, limits in (
-            ("retain_loss", retain_loss, self.retain_range),
-            ("forget_loss", forget_loss, self.forget_range),
-        ):
-            if asked is None:
-                continue
-            low, high = limits.tolist()
-            if not isfinite(asked) or asked < 0:
-                raise ValueError(
-                    f"{name} = {asked} is not allowed; allowed: a finite loss from 0, best {low:.3g} to {high:.3g}"
-                )
-            if not low <= asked <= high:
-                warnings.warn(
-                    f"{name} = {asked:.4g} lies outside the training range {low:.4g} to {high:.4g}: expect samples to miss it",
-                    stacklevel=3,
-                )
+        retain_loss = _in_range("retain_loss", retain_loss, self.retain_range)
+        forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
         if forget_loss is not None and not mask.any():
             raise ValueError(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
-        one = torch.ones(1)
-        if retain_loss is None:
-            level = self.final @ torch.cat([mask.float(), one])
-        else:
-            level = torch.tensor(retain_loss + LOSS_FLOOR).log()
-        features = torch.cat([mask.float(), level.view(1), one])
-        losses = (self.coefficients[mask.long(), torch.arange(len(mask))] @ features).exp() - LOSS_FLOOR
-        losses = losses.clamp_min(0)
-        for asked, members in ((level.exp().item() - LOSS_FLOOR, ~mask), (forget_loss, mask)):
+        which = mask.long(), torch.arange(len(mask))
+        logs = self.usual[which] @ _features(mask[None], pairs=self.usual.shape[2] > len(mask) + 1)[0]
+        if retain_loss is not None:
+            usual, _ = self._means(logs, mask)
+            logs = logs + self.slope[which] * ((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log()
+        losses = (logs.exp() - LOSS_FLOOR).clamp_min(0)
+        for asked, members, now in zip((retain_loss, forget_loss), (~mask, mask), self._means(logs, mask), strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
-                now = (losses * self.share)[members].sum() / self.share[members].sum()
                 losses = torch.where(members, losses * asked / now.clamp_min(1e-9), losses)
         retain, forget = set_means(losses[None], mask[None], self.share)
         return Prompt(losses, retain.item(), forget.item())
 
+    def _means(self, logs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean losses (1,) over D_r and D_f of log losses (G,)."""
+        return set_means((logs.exp() - LOSS_FLOOR).clamp_min(0)[None], mask[None], self.share)
 
-def _ridge(features: Tensor, values: Tensor) -> Tensor:
-    """Coefficients (F,) of a ridge regression of (N,) on (N, F); the last feature, the constant, is not penalised."""
+
+def _features(forgotten: Tensor, pairs: bool) -> Tensor:
+    """What log losses are regressed on, (N, F), from the groups forgotten, (N, G) bool; the last is a constant."""
+    singles = forgotten.float()
+    first, second = torch.triu_indices(singles.shape[1], singles.shape[1], 1) if pairs else torch.empty(2, 0).long()
+    together = PAIR_SCALE * singles[:, first] * singles[:, second]
+    return torch.cat([singles, together, torch.ones_like(singles[:, :1])], 1)
+
+
+def _in_range(name: str, asked: float | None, limits: Tensor) -> float | None:
+    """A loss asked for, clipped to the (low, high) that the population covers, with a warning if that changes it."""
+    if asked is None:
+        return None
+    low, high = limits.tolist()
+    if not isfinite(asked) or asked < 0:
+        raise ValueError(f"{name} = {asked} is not allowed; allowed: a finite loss from 0, best {low:.3g} to {high:.3g}")
+    clipped = min(max(asked, low), high)
+    if clipped != asked:
+        text = f"{name} = {asked:.4g} lies outside the training range {low:.4g} to {high:.4g}: clipped to {clipped:.4g}"
+        warnings.warn(text, stacklevel=4)
+    return clipped
+
+
+def ridge(features: Tensor, values: Tensor) -> Tensor:
+    """Coefficients (F, ...) of a ridge regression of (N, ...) on (N, F); the last feature, the constant, is not penalised."""
     x, y = features.double(), values.double()
-    penalty = torch.eye(x.shape[1], dtype=torch.float64)
+    penalty = torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
     penalty[-1, -1] = 1e-6
     return torch.linalg.solve(x.T @ x + penalty, x.T @ y).float()

@@ -2,110 +2,173 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn.functional import cross_entropy
 
+from hf_mlops.artifact import sha256
 from hf_mlops.data import Dataset, Split
+from hf_mlops.networks import Shape, build, check, in_scope, source_digest
 
-Shape = tuple[int, int, int]
-
-
-def _mlp(hidden: int) -> Callable[[Shape, int], nn.Module]:
-    def build(shape: Shape, classes: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), hidden), nn.ReLU(), nn.Linear(hidden, classes))
-
-    return build
+# Models run together on a batch take at most this many pixels: beyond it a CPU only misses its cache (a population of lenet
+# on MNIST takes half the time for it), and a GPU runs out of memory.
+PIXELS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
+IN_MODULE = "network."  # what the names of parameters in `Target.module` begin with
+IMAGES_AT_ONCE = 512  # where a whole split is measured
 
 
-def _cnn(shape: Shape, classes: int) -> nn.Module:
-    after = prod(-(-side // 4) for side in shape[1:])  # two convolutions of stride 2
-    return nn.Sequential(
-        nn.Conv2d(shape[0], 8, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(8, 16, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(16 * after, classes),
-    )
+class GroupMetrics(NamedTuple):
+    """How M targets fare on each of G groups of N images; NaN for a group without an image.
 
+    Args:
+        losses: (M, G) mean cross-entropy, nats.
+        accuracies: (M, G) 0 to 1.
+        confidences: (M, G) mean probability of the class predicted.
+        predictions: (M, N) int16 classes predicted.
+    """
 
-ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Module]] = {"mlp-16": _mlp(16), "mlp-32": _mlp(32), "cnn": _cnn}
+    losses: Tensor
+    accuracies: Tensor
+    confidences: Tensor
+    predictions: Tensor
 
 
 class _Normalised(nn.Module):
     """A network behind its input normalisation, so that it takes images of values 0 to 1."""
 
-    mean: Tensor
-    std: Tensor
+    input_mean: Tensor  # named so that ONNX has no operation of that name
+    input_std: Tensor
 
     def __init__(self, network: nn.Module, mean: list[float], std: list[float]):
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.register_buffer("input_mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("input_std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.network((image - self.mean) / self.std)
+        return self.network((image - self.input_mean) / self.input_std)
+
+
+def named_in_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state dict under the names that `Target.module` and ONNX models have: behind `network.`."""
+    return {IN_MODULE + name: tensor for name, tensor in state.items()}
 
 
 class Target:
-    """One architecture, and the layout of its weights as a flat vector.
+    """One architecture, and the layout of its generated weights as a flat vector.
 
-    Weights of M targets are an (M, P) float32 tensor: every parameter in `state_dict` order, flattened.
+    Weights of M targets are an (M, P) float32 tensor: every parameter in scope, in the network's order, flattened. All else
+    that the network holds, parameters out of scope and buffers, is shared: every target has the same values of it. Names are
+    the network's own.
 
     Args:
-        architecture: a name in `ARCHITECTURES`.
+        architecture: a name in `networks.ARCHITECTURES`, or `module:callable`.
         input_shape: (channels, height, width) of one image.
         classes: number of logits.
-        mean, std: normalisation of each channel, part of the network.
+        mean, std: normalisation of each channel, part of the target.
+        scope: which parameters are generated: patterns over their names, joined by commas (`networks.in_scope`).
+        seed: of the shared initialisation, which the shared values come from.
+        shapes, shared: generated parameters and shared values of a target that was made before; then the network is not built,
+            nor a user's module imported, before logits are asked for.
 
     Raises:
-        ValueError: an unknown architecture.
+        ValueError: an architecture that cannot be a target (`networks.build`, `networks.check`), or a scope without parameters.
     """
 
-    def __init__(self, architecture: str, input_shape: Shape, classes: int, mean: list[float], std: list[float]):
-        if architecture not in ARCHITECTURES:
-            raise ValueError(f"unknown architecture {architecture!r}; allowed: {', '.join(ARCHITECTURES)}")
-        self.architecture, self.classes = architecture, classes
+    def __init__(
+        self,
+        architecture: str,
+        input_shape: Shape,
+        classes: int,
+        mean: list[float],
+        std: list[float],
+        scope: str = "*",
+        seed: int = 0,
+        shapes: dict[str, tuple[int, ...]] | None = None,
+        shared: dict[str, Tensor] | None = None,
+    ):
+        self.architecture, self.classes, self.scope, self.seed = architecture, classes, scope, seed
         self.input_shape: Shape = (input_shape[0], input_shape[1], input_shape[2])
         self.mean, self.std = list(mean), list(std)
-        self.module = _Normalised(ARCHITECTURES[architecture](input_shape, classes), self.mean, self.std)
-        self.module.requires_grad_(False)
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in self.module.state_dict().items()}
+        self.device = torch.device("cpu")
+        self._module: nn.Module | None = None
+        if shapes is None or shared is None:
+            network = build(architecture, self.input_shape, classes, seed)
+            values = dict(network.named_parameters())
+            generated = in_scope(scope, values)
+            check(network, architecture, generated, self.input_shape, classes)
+            shapes = {name: tuple(values[name].shape) for name in generated}
+            shared = {name: tensor.clone() for name, tensor in network.state_dict().items() if name not in shapes}
+            self._module = _Normalised(network, self.mean, self.std)
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shape) for name, shape in shapes.items()}
+        self.shared = shared
         self.size = sum(prod(shape) for shape in self.shapes.values())
 
     @classmethod
-    def for_dataset(cls, architecture: str, dataset: Dataset) -> Target:
+    def for_dataset(cls, architecture: str, dataset: Dataset, scope: str = "*", seed: int = 0) -> Target:
         """The architecture sized and normalised for a data set."""
-        return cls(architecture, dataset.input_shape, len(dataset.class_names), *dataset.normalisation)
+        return cls(architecture, dataset.input_shape, len(dataset.class_names), *dataset.normalisation, scope, seed)
 
     @property
     def spec(self) -> dict:
-        """What `Target(**spec)` needs to make this target again; JSON-ready."""
+        """What `Target(**spec, shared=shared)` needs to make this target again; JSON-ready."""
         return {
             "architecture": self.architecture,
             "input_shape": list(self.input_shape),
             "classes": self.classes,
             "mean": self.mean,
             "std": self.std,
+            "scope": self.scope,
+            "seed": self.seed,
+            "shapes": {name: list(shape) for name, shape in self.shapes.items()},
         }
 
+    @property
+    def origin(self) -> str:
+        """Digest of what training starts from: the initial values and, of a user's own network, its source file."""
+        tensors = [self.initial_weights(self.seed), *self.shared.values()]
+        values = b"".join(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors)
+        return sha256(source_digest(self.architecture).encode() + values)
+
+    @property
+    def module(self) -> nn.Module:
+        """The template: normalisation, and `module.network` with the shared values; built when it is first needed.
+
+        Raises:
+            ValueError: the architecture cannot be built here, or is not what the shared values and shapes were made for.
+        """
+        if self._module is None:
+            network = self._build(self.seed)
+            network.load_state_dict(self.shared, strict=False)
+            self._module = _Normalised(network, self.mean, self.std).to(self.device)
+        return self._module
+
+    def _build(self, seed: int) -> nn.Module:
+        network = build(self.architecture, self.input_shape, self.classes, seed)
+        found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        wanted = self.shapes | {name: tuple(tensor.shape) for name, tensor in self.shared.items()}
+        if found != wanted:
+            raise ValueError(f"architecture {self.architecture!r} has changed: it has {found}; allowed here: {wanted}")
+        return network
+
     def to(self, device: torch.device) -> Target:
-        """Moves the template module, in place."""
-        self.module.to(device)
+        """Moves the template module, in place; shared values are kept on the CPU too."""
+        self.device = device
+        if self._module is not None:
+            self._module.to(device)
         return self
 
     def initial_weights(self, seed: int) -> Tensor:
-        """Freshly initialised weights, (P,)."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = ARCHITECTURES[self.architecture](self.input_shape, self.classes)
-        return self.flatten(_Normalised(network, self.mean, self.std).state_dict())
+        """Freshly initialised weights, (P,); a user's network comes with the values that its callable gives it."""
+        values = dict(self._build(seed).named_parameters())
+        return self.flatten({name: values[name].detach() for name in self.shapes})
+
+    def state_dict(self, weights: Tensor) -> dict[str, Tensor]:
+        """Weights (P,) of one target to the complete state dict of its network, shared values included."""
+        return {**self.shared, **self.unflatten(weights)}
 
     def flatten(self, state: dict[str, Tensor]) -> Tensor:
         """State dict (tensors with any leading dimensions alike) to weights, (..., P).
@@ -125,8 +188,8 @@ class Target:
 
     def unflatten(self, weights: Tensor) -> dict[str, Tensor]:
         """Weights (..., P) to a state dict; each tensor a view with the same leading dimensions."""
-        pieces = weights.split([prod(shape) for shape in self.shapes.values()], -1)
-        return {name: piece.unflatten(-1, shape) for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)}
+        pieces = zip(self.shapes.items(), weights.split([prod(shape) for shape in self.shapes.values()], -1), strict=True)
+        return {name: piece.view(piece.shape[:-1] + shape) for (name, shape), piece in pieces}
 
     def logits(self, weights: Tensor, images: Tensor) -> Tensor:
         """Runs M targets on the same B images: (M, P), (B, channels, height, width) -> (M, B, classes)."""
@@ -134,28 +197,22 @@ class Target:
 
     def stacked_logits(self, state: dict[str, Tensor], images: Tensor) -> Tensor:
         """`logits` for a state dict whose tensors have a leading dimension M."""
-        return vmap(lambda one: functional_call(self.module, one, (images,)))(state)
+        module, named = self.module, named_in_module(state)  # a module that is still to be built must not be so under vmap
+        at_once = max(1, PIXELS_AT_ONCE[images.device.type] // images.numel())
+        return vmap(lambda one: functional_call(module, one, (images,)), chunk_size=at_once)(named)
 
     @torch.no_grad()
-    def group_metrics(self, weights: Tensor, split: Split, groups: int, chunk: int = 512) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy and accuracy on every group.
-
-        Args:
-            weights: (M, P).
-            split: data of the same device.
-            groups: number G of groups.
-            chunk: how many targets run at once; bounds the memory.
-
-        Returns:
-            losses (M, G) in nats and accuracies (M, G) in 0 to 1; NaN for a group that the split has no image of.
-        """
+    def group_metrics(self, weights: Tensor, split: Split, groups: int) -> GroupMetrics:
+        """How M targets, weights (M, P), fare on every one of G groups of a split on the same device."""
         member = torch.nn.functional.one_hot(split.groups, groups).float()  # (N, G)
         member = member / member.sum(0)
-        losses, accuracies = [], []
-        for part in weights.split(chunk):
-            logits = self.logits(part, split.images)  # (m, N, classes)
-            labels = split.labels.expand(len(part), -1)  # (m, N)
-            loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-            losses.append(loss @ member)
-            accuracies.append((logits.argmax(-1) == labels).float() @ member)
-        return torch.cat(losses), torch.cat(accuracies)
+        means, predictions = torch.zeros(3, len(weights), groups, device=weights.device), []
+        for part in torch.arange(len(split), device=weights.device).split(IMAGES_AT_ONCE):
+            log_odds = self.logits(weights, split.images[part]).log_softmax(-1)  # (M, n, classes)
+            labels = split.labels[part].expand(len(weights), -1)  # (M, n)
+            confidence, predicted = log_odds.max(-1)
+            loss = -log_odds.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+            means += torch.stack([loss, (predicted == labels).float(), confidence.exp()]) @ member[part]
+            predictions.append(predicted.to(torch.int16))
+        losses, accuracies, confidences = means
+        return GroupMetrics(losses, accuracies, confidences, torch.cat(predictions, 1))

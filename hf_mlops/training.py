@@ -30,7 +30,7 @@ class Trainer:
     Args:
         config: shape and training of the hypernetwork.
         population: only its training rows are used.
-        dataset: its training images carry the behavioural loss.
+        dataset: its training images, mixed in pairs, carry the behavioural loss.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -52,6 +52,7 @@ class Trainer:
         self.target = population.target.to(self.device)
         self.images = dataset.train.images.to(self.device)
         self.model = self.hypernetwork.denoiser.train()
+        self.model.guess.fit(self.signal, self.tokens)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -80,12 +81,14 @@ class Trainer:
     def losses(self) -> tuple[Tensor, Tensor]:
         """Weight-space and behavioural loss on a random batch."""
         rows = torch.randint(len(self.tokens), (self.config.batch_size,), generator=self.generator).to(self.device)
-        batch = torch.randint(len(self.images), (self.config.images,), generator=self.generator).to(self.device)
+        first, second = torch.randint(len(self.images), (2, self.config.images), generator=self.generator).to(self.device)
+        share = self.config.mix * torch.rand(self.config.images, 1, 1, 1, generator=self.generator).to(self.device)
+        images = torch.lerp(self.images[first], self.images[second], share)
         time = torch.rand(self.config.batch_size, generator=self.generator).to(self.device)
         clean = self.tokens[rows]  # (B, T, W)
         noise = torch.randn(clean.shape, generator=self.generator).to(self.device)
         predicted = self.model(add_noise(clean, noise, time), time, self.signal[rows])
-        return mse_loss(predicted, clean), self._behaviour_loss(predicted, self.weights[rows], self.images[batch])
+        return mse_loss(predicted, clean), self._behaviour_loss(predicted, self.weights[rows], images)
 
     def _behaviour_loss(self, predicted: Tensor, weights: Tensor, images: Tensor) -> Tensor:
         """KL divergence, nats an image, of the decoded classifiers' predictions from those of the true targets."""

@@ -8,7 +8,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from hf_mlops import pictures
-from hf_mlops.data import Dataset, load_dataset
+from hf_mlops.data import Dataset
 from hf_mlops.evaluation import (
     HELD_OUT_PAIR,
     SINGLE,
@@ -29,7 +29,7 @@ from projects import options
 
 def fingerprint_of(champion: ModelVersion, dataset: Dataset, settings: dict[str, int]) -> str:
     """What decides the result of `run`."""
-    return fingerprint("evaluate", {"champion": champion.run_id, "data": dataset.identity, **settings})
+    return fingerprint("evaluate", {"champion": champion.run_id, "data": dataset.digest, **settings})
 
 
 def run(champion: tuple[HyperForget, ModelVersion], dataset: Dataset, settings: dict[str, int]) -> Run:
@@ -73,17 +73,19 @@ def run(champion: tuple[HyperForget, ModelVersion], dataset: Dataset, settings: 
 
 
 @click.command(help=__doc__)
+@options.same_dataset
+@options.data_dir
 @options.samples(32)
 @options.seed
 @options.denoising_steps
 @options.dry_run
-def command(n_samples: int, seed: int, steps: int, dry_run: bool) -> None:
+def command(dataset: str, data_dir: str, n_samples: int, seed: int, steps: int, dry_run: bool) -> None:
     with clear_errors():
         settings = {"n": n_samples, "seed": seed, "steps": steps}
         if dry_run:
-            return options.print_configuration(evaluate=settings)
+            return options.print_configuration(dataset=dataset, data_dir=data_dir, evaluate=settings)
         champion = load_champion()
-        run(champion, load_dataset(champion[0].hypernetwork.data["name"]), settings)
+        run(champion, options.trained_on(champion[0].hypernetwork, dataset, data_dir), settings)
 
 
 if __name__ == "__main__":

@@ -13,38 +13,46 @@ import pandas as pd
 import torch
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from torch import Tensor
 
-from hf_mlops.audit import Audit, Gates, audit, best_fit
-from hf_mlops.data import Dataset, load_dataset
+from hf_mlops.audit import Audit, Gates, audit, best_fit, measure
+from hf_mlops.data import Dataset
 from hf_mlops.export import metadata, to_onnx, verify
-from hf_mlops.hypernetwork import Samples
+from hf_mlops.hypernetwork import DEFAULT_START_TIME, Samples
 from hf_mlops.registry.hyperforget_model import HyperForget
-from hf_mlops.registry.models import CLASSIFIER, HYPERFORGET, alias_of, load_champion, register_classifier
+from hf_mlops.registry.models import CLASSIFIER, HYPERFORGET, alias_of, load_champion, load_start, register_classifier
 from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
 from hf_mlops.spec import ForgetSpec
+from hf_mlops.targets import Target
 from projects import options
 
 
 def fingerprint_of(champion: ModelVersion, dataset: Dataset, spec: ForgetSpec, settings: dict[str, Any], gates: Gates) -> str:
     """What decides the result of `run`."""
-    inputs = {"champion": champion.run_id, "data": dataset.identity, "spec": str(spec), "gates": asdict(gates)}
+    inputs = {"champion": champion.run_id, "data": dataset.digest, "spec": str(spec), "gates": asdict(gates)}
     return fingerprint("forget", {**inputs, **settings})
 
 
 def run(
-    champion: tuple[HyperForget, ModelVersion], dataset: Dataset, spec: ForgetSpec, settings: dict[str, Any], gates: Gates
+    champion: tuple[HyperForget, ModelVersion],
+    dataset: Dataset,
+    spec: ForgetSpec,
+    settings: dict[str, Any],
+    gates: Gates,
+    start: Tensor | None = None,
 ) -> Run:
     """Samples candidates, keeps the one that fits its prompt best, and registers it if it passes its gates.
 
     Args:
-        settings: further arguments of `Hypernetwork.sample`.
+        settings: further arguments of `Hypernetwork.sample`; where they have `start`, it says what the weights are of.
+        start: (P,) weights to stay near.
     """
     model, version = champion
     hypernetwork, made_by = model.hypernetwork, f"{HYPERFORGET}/{version.version}"
     logged = {"hypernetwork": made_by, "spec": str(spec), **settings, **asdict(gates)}
     with step_run("forget", fingerprint_of(version, dataset, spec, settings, gates), logged) as active:
         log_dataset(dataset, "audit")
-        samples = hypernetwork.sample(spec, **settings)
+        samples = hypernetwork.sample(spec, **{**settings, "start": start})
         evidence = audit(hypernetwork.target, samples, dataset, model.reference)
         kept = best_fit(hypernetwork.target, samples, dataset)
         figures = evidence.figures(kept)
@@ -53,7 +61,12 @@ def run(
         per_group = groups_table(evidence, kept)
         mlflow.log_text(per_group.to_csv(index=False), "groups.csv")
         click.echo(f"\nforget {spec}: candidate {kept + 1} of {len(samples.seeds)} from {made_by}, seed {samples.seeds[kept]}")
-        click.echo(sets_table(evidence, kept).to_string(float_format="%.4f"))
+        table = sets_table(evidence, kept)
+        if start is not None:
+            churns = churn(hypernetwork.target, start, dataset, evidence)
+            table.loc["retain set: predictions that change"] = churns[0][kept].item(), churns[1].mean().item()
+            mlflow.log_metrics({"churn": churns[0][kept].item(), "reference_churn": churns[1].mean().item()})
+        click.echo(table.to_string(float_format="%.4f"))
         failures = evidence.failures(gates, kept)
         if failures:
             raise ValueError("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))
@@ -85,6 +98,13 @@ def report(registered: ModelVersion, spec: ForgetSpec, file: Path) -> None:
     """Says where the classifier is."""
     click.echo(f"\nregistered  {CLASSIFIER} version {registered.version}: models:/{CLASSIFIER}@{alias_of(spec.slug)}")
     click.echo(f"ONNX file   {file}")
+
+
+def churn(target: Target, start: Tensor, dataset: Dataset, evidence: Audit) -> tuple[Tensor, Tensor]:
+    """Share of test images in D_r not predicted as by the start weights: of each sample, and of each retrained target."""
+    spec = evidence.sampled.spec
+    before = measure(target, start[None], spec, dataset.test).predictions[0]
+    return evidence.sampled.churn(before), evidence.reference.churn(before, spec)
 
 
 def candidates(samples: Samples, evidence: Audit) -> pd.DataFrame:
@@ -122,44 +142,56 @@ def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
 
 
-def optional_loss(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
-    """An empty text is no prompt: MLproject parameters cannot be left out."""
-    if not value:
-        return None
-    try:
-        return float(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value!r} is not a number") from error
-
-
 @click.command(help=__doc__)
 @click.option("--forget-class", required=True, help="Forget spec: a class, or several joined by commas.")
+@options.same_dataset
+@options.data_dir
 @options.samples(8)
 @options.seed
 @options.denoising_steps
+@options.prompted_loss("retain")
+@options.prompted_loss("forget")
 @click.option(
-    "--retain-loss", default="", callback=optional_loss, help="Loss asked for on the retain set; by default as retrained."
+    "--start",
+    default="",
+    metavar="CLASSIFIER",
+    help="Classifier now in production, to stay near: an .onnx or .safetensors file, or models:/NAME@ALIAS.",
 )
 @click.option(
-    "--forget-loss", default="", callback=optional_loss, help="Loss asked for on the forget set; by default as retrained."
+    "--start-time",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=DEFAULT_START_TIME,
+    show_default=True,
+    help="How far to go from it: 1 is not to stay near at all.",
 )
 @options.gates
 @options.dry_run
 def command(
-    forget_class: str, n_samples: int, max_forget_accuracy: float, max_retain_gap: float, dry_run: bool, **settings: Any
+    forget_class: str,
+    dataset: str,
+    data_dir: str,
+    n_samples: int,
+    start: str,
+    start_time: float,
+    max_forget_accuracy: float,
+    max_retain_gap: float,
+    dry_run: bool,
+    **settings: Any,
 ) -> None:
     with clear_errors():
         gates = Gates(max_forget_accuracy, max_retain_gap)
         settings = {"n": n_samples, **settings}
+        near = {"start": start, "start_time": start_time} if start else {}
         if dry_run:
-            return options.print_configuration(forget_class=forget_class, sample=settings, gates=asdict(gates))
+            return options.print_configuration(
+                forget_class=forget_class, dataset=dataset, data_dir=data_dir, sample={**settings, **near}, gates=asdict(gates)
+            )
         started = time.monotonic()
         champion = load_champion()
         hypernetwork = champion[0].hypernetwork
         spec = ForgetSpec.parse(forget_class, hypernetwork.group_names, allow_empty=False)
-        dataset = load_dataset(hypernetwork.data["name"])
-        dataset.require(hypernetwork.data)
-        run(champion, dataset, spec, settings, gates)
+        weights = load_start(start, hypernetwork.target) if start else None
+        run(champion, options.trained_on(hypernetwork, dataset, data_dir), spec, {**settings, **near}, gates, weights)
         click.echo(f"took        {time.monotonic() - started:.1f} s after imports")
 
 

@@ -14,7 +14,8 @@ import pandas as pd
 from mlflow.entities import Run
 
 from hf_mlops.audit import Gates, Reference
-from hf_mlops.data import Dataset, load_dataset
+from hf_mlops.data import Dataset
+from hf_mlops.datasets import load_dataset
 from hf_mlops.device import choose_device, describe_device
 from hf_mlops.evaluation import SINGLE, audit_specs, kind_of, spec_table, summary
 from hf_mlops.hypernetwork import HypernetConfig, Hypernetwork
@@ -39,6 +40,7 @@ def run(config: HypernetConfig, gates: Gates, targets: Run, dataset: Dataset, de
     mark = fingerprint_of(config, gates, targets, device)
     interrupted = find_run("hypernet", mark, {RESUMABLE: "true"}, finished=False)
     population = Population.load(artifacts_of(targets, "population"))
+    dataset.require(population.data)
     settings = {
         "dataset": dataset.name,
         "device": device,
@@ -104,7 +106,7 @@ def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, ga
     return summary(table)
 
 
-def find_targets(dataset: str, architecture: str, run_id: str) -> Run:
+def find_targets(dataset: Dataset, architecture: str, run_id: str) -> Run:
     """The population to learn from: that of a run, or the latest of an architecture on a data set.
 
     Raises:
@@ -112,35 +114,38 @@ def find_targets(dataset: str, architecture: str, run_id: str) -> Run:
     """
     if run_id:
         return mlflow.get_run(run_id)
-    found = find_run("targets", tags={"hf_mlops.dataset": dataset, "hf_mlops.architecture": architecture})
+    found = find_run("targets", tags={"hf_mlops.data_digest": dataset.digest, "hf_mlops.architecture": architecture})
     if found is None:
-        raise ValueError(f"there is no finished population of {architecture} on {dataset}: run `mlflow run . -e targets` first")
+        raise ValueError(
+            f"there is no finished population of {architecture} on {dataset.name}: run `mlflow run . -e targets` first"
+        )
     return found
 
 
 @click.command(help=__doc__)
 @options.dataset
+@options.data_dir
 @options.architecture
 @click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")
 @options.variant
 @options.space
-@options.field(
-    HypernetConfig, "token_width", click.IntRange(min=0), "Coordinates in a token; 0: 128 raw parameters, or 16 latents."
-)
-@options.field(HypernetConfig, "components", options.AT_LEAST_1, "Principal components (latent space).")
-@options.field(HypernetConfig, "width", options.AT_LEAST_1, "Width of the transformer.")
-@options.field(HypernetConfig, "layers", options.AT_LEAST_1, "Layers of the transformer.")
-@options.field(HypernetConfig, "steps", options.AT_LEAST_1, "Optimiser steps.", flag="train-steps")
-@options.field(HypernetConfig, "behaviour", click.FloatRange(0, 1000), "Weight of the behavioural loss.")
+@options.recipe_field("token_width", click.IntRange(min=0), "Coordinates in a token; 0: 128 raw parameters, or 16 latents.")
+@options.recipe_field("components", options.AT_LEAST_1, "Principal components: of a long row (raw), of all weights (latent).")
+@options.recipe_field("width", options.AT_LEAST_1, "Width of the transformer.")
+@options.recipe_field("layers", options.AT_LEAST_1, "Layers of the transformer.")
+@options.recipe_field("train_steps", options.AT_LEAST_1, "Optimiser steps.")
+@options.recipe_field("behaviour", click.FloatRange(0, 1000), "Weight of the behavioural loss.")
 @options.gates
 @options.seed
 @options.device
 @options.dry_run
 def command(
     dataset: str,
+    data_dir: str,
     architecture: str,
     targets_run: str,
-    train_steps: int,
+    train_steps: int | None,
+    seed: int,
     max_forget_accuracy: float,
     max_retain_gap: float,
     device: str,
@@ -148,11 +153,14 @@ def command(
     **settings: Any,
 ) -> None:
     with clear_errors():
-        config = HypernetConfig(steps=train_steps, **settings)
+        population, config = options.recipe_of(dataset, architecture, {}, {"steps": train_steps, **settings}, seed)
         gates = Gates(max_forget_accuracy, max_retain_gap)
         if dry_run:
-            return options.print_configuration(dataset=dataset, device=device, hypernet=asdict(config), gates=asdict(gates))
-        run(config, gates, find_targets(dataset, architecture, targets_run), load_dataset(dataset), device)
+            return options.print_configuration(
+                dataset=dataset, data_dir=data_dir, device=device, hypernet=asdict(config), gates=asdict(gates)
+            )
+        data = load_dataset(dataset, data_dir)
+        run(config, gates, find_targets(data, population.architecture, targets_run), data, device)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ import mlflow
 from mlflow.entities import Run
 
 from hf_mlops.audit import Gates
-from hf_mlops.data import load_dataset
-from hf_mlops.hypernetwork import DEFAULT_STEPS, HypernetConfig
-from hf_mlops.population import PopulationConfig
+from hf_mlops.datasets import load_dataset
+from hf_mlops.hypernetwork import DEFAULT_STEPS
 from hf_mlops.registry.models import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of, find_classifier, load_champion, promote_again
 from hf_mlops.registry.steps import clear_errors, find_run, step_run
 from hf_mlops.spec import ForgetSpec
@@ -40,12 +39,14 @@ def version_of(run: Run) -> str | None:
 
 @click.command(help=__doc__)
 @options.dataset
+@options.data_dir
 @options.architecture
+@options.scope
 @options.runs
-@options.field(PopulationConfig, "steps", options.AT_LEAST_1, "Optimiser steps of each target.", flag="target-steps")
+@options.recipe_field("target_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
 @options.variant
 @options.space
-@options.field(HypernetConfig, "steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.", flag="hypernet-steps")
+@options.recipe_field("hypernet_steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.")
 @click.option("--forget-class", default="7", show_default=True, help="Forget spec of the classifier to register.")
 @options.output
 @options.gates
@@ -54,12 +55,14 @@ def version_of(run: Run) -> str | None:
 @options.dry_run
 def command(
     dataset: str,
+    data_dir: str,
     architecture: str,
-    runs: int,
-    target_steps: int,
-    variant: str,
-    space: str,
-    hypernet_steps: int,
+    scope: str,
+    runs: int | None,
+    target_steps: int | None,
+    variant: str | None,
+    space: str | None,
+    hypernet_steps: int | None,
     forget_class: str,
     output: Path,
     max_forget_accuracy: float,
@@ -69,15 +72,21 @@ def command(
     dry_run: bool,
 ) -> None:
     with clear_errors():
-        data = load_dataset(dataset)
+        data = load_dataset(dataset, data_dir)
         spec = ForgetSpec.parse(forget_class, data.group_names, allow_empty=False)
-        population = PopulationConfig(architecture=architecture, runs=runs, steps=target_steps, seed=seed)
-        network = HypernetConfig(variant=variant, space=space, steps=hypernet_steps, seed=seed)
+        population, network = options.recipe_of(
+            dataset,
+            architecture,
+            {"scope": scope, "runs": runs, "steps": target_steps},
+            {"variant": variant, "space": space, "steps": hypernet_steps},
+            seed,
+        )
         gates = Gates(max_forget_accuracy, max_retain_gap)
         sampling: dict[str, Any] = {"n": 8, "seed": seed, "steps": DEFAULT_STEPS}
         evaluation = {**sampling, "n": 32}
         settings = {
-            "dataset": dataset,
+            "dataset": data.name,
+            "data_dir": data_dir,
             "device": device,
             "forget_class": str(spec),
             "population": asdict(population),
@@ -86,11 +95,10 @@ def command(
         }
         if dry_run:
             return options.print_configuration(**settings)
-        with step_run("main", "", {"forget_class": str(spec), "dataset": dataset}):
+        population_mark = targets.fingerprint_of(population, data, device)
+        with step_run("main", "", {"forget_class": str(spec), "dataset": data.name}):
             mlflow.log_dict(settings, "configuration.json")
-            population_run = once(
-                "targets", targets.fingerprint_of(population, data, device), lambda: targets.run(population, data, device)
-            )
+            population_run = once("targets", population_mark, lambda: targets.run(population, data, device))
             once(
                 "hypernet",
                 hypernet.fingerprint_of(network, gates, population_run, device),

@@ -4,34 +4,87 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from hf_mlops.audit import Gates
-from hf_mlops.data import DATASETS
+from hf_mlops.data import Dataset
+from hf_mlops.datasets import ALLOWED, DATA_DIR_VARIABLE, load_dataset
 from hf_mlops.device import DEVICES
-from hf_mlops.hypernetwork import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig
+from hf_mlops.hypernetwork import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, Hypernetwork
+from hf_mlops.networks import ALLOWED as NETWORKS
 from hf_mlops.population import PopulationConfig
 from hf_mlops.prompt import VARIANTS
-from hf_mlops.targets import ARCHITECTURES
+from hf_mlops.recipes import find_recipe
 from hf_mlops.weightspace import SPACES
 
 AT_LEAST_1 = click.IntRange(min=1)
 
 
-def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = "") -> Any:
+class OrEmpty(click.ParamType):
+    """A value of another type, or empty text, which is None: parameters of an MLproject cannot be left out."""
+
+    def __init__(self, kind: click.ParamType):
+        self.kind, self.name = kind, kind.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value in ("", None) else self.kind.convert(value, param, ctx)
+
+
+def recipe_field(name: str, kind: click.ParamType, text: str) -> Any:
+    """The option for a field of a configuration whose default is in the recipe of the data set and the network."""
+    metavar = "|".join(kind.choices) if isinstance(kind, click.Choice) else kind.name.split()[0].upper()
+    help_text = f"{text} [default: the recipe's]"
+    return click.option(f"--{name.replace('_', '-')}", type=OrEmpty(kind), default="", metavar=metavar, help=help_text)
+
+
+def recipe_of(
+    dataset: str, architecture: str, population: dict[str, Any], hypernet: dict[str, Any], seed: int
+) -> tuple[PopulationConfig, HypernetConfig]:
+    """The configurations of a recipe, with the fields that were given instead of None."""
+    recipe = find_recipe(dataset, architecture)
+
+    def given(values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if value is not None}
+
+    return (
+        replace(recipe.population, **given(population), seed=seed),
+        replace(recipe.hypernet, **given(hypernet), seed=seed),
+    )
+
+
+def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = "", metavar: str | None = None) -> Any:
     """The option for a field of a configuration, with its default; called like the field unless `flag` names it."""
     flag = flag or name.replace("_", "-")
-    return click.option(f"--{flag}", type=kind, default=getattr(config, name), show_default=True, help=text)
+    return click.option(f"--{flag}", type=kind, default=getattr(config, name), show_default=True, metavar=metavar, help=text)
 
 
-dataset = click.option("--dataset", type=click.Choice(list(DATASETS)), default="digits", show_default=True, help="Data set.")
-architecture = field(PopulationConfig, "architecture", click.Choice(list(ARCHITECTURES)), "Target network.")
-runs = field(PopulationConfig, "runs", AT_LEAST_1, "Targets that the hypernetwork learns from.")
-variant = field(HypernetConfig, "variant", click.Choice(VARIANTS), "What the hypernetwork is conditioned on.")
-space = field(HypernetConfig, "space", click.Choice(list(SPACES)), "Coordinates that diffusion runs in.")
+dataset = click.option("--dataset", metavar="NAME", default="digits", show_default=True, help=f"Data set: {ALLOWED}.")
+same_dataset = click.option(
+    "--dataset", metavar="NAME", default="", help="The data set that the hypernetwork was trained on, if it has moved since."
+)
+data_dir = click.option(
+    "--data-dir",
+    metavar="FOLDER",
+    default="",
+    help=f"Folder with the files of published data sets; by default {DATA_DIR_VARIABLE}, else they are downloaded.",
+)
+architecture = click.option(
+    "--architecture", default="", metavar="NAME", help=f"Target network: {NETWORKS}. [default: the data set's recipe]"
+)
+scope = field(
+    PopulationConfig,
+    "scope",
+    click.STRING,
+    "Parameters that are generated: patterns over their names, joined by commas; the others stay as initialised.",
+    metavar="PATTERNS",
+)
+runs = recipe_field("runs", AT_LEAST_1, "Targets that the hypernetwork learns from.")
+variant = recipe_field("variant", click.Choice(VARIANTS), "What the hypernetwork is conditioned on.")
+space = recipe_field("space", click.Choice(list(SPACES)), "Coordinates that diffusion runs in.")
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute; auto: a GPU if any."
 )
@@ -58,6 +111,12 @@ def gates(command: Callable[..., Any]) -> Callable[..., Any]:
     return field(Gates, "max_forget_accuracy", share, "Largest accuracy on the forget set.")(command)
 
 
+def prompted_loss(name: str) -> Any:
+    """The option to ask for another loss on D_r or D_f than retrained classifiers have."""
+    text = f"Loss asked for on the {name} set; by default as retrained."
+    return click.option(f"--{name}-loss", type=OrEmpty(click.FLOAT), default="", metavar="NATS", help=text)
+
+
 def samples(default: int) -> Any:
     """The option for how many samples to draw."""
     return click.option(
@@ -72,3 +131,19 @@ def samples(default: int) -> Any:
 def print_configuration(**parts: Any) -> None:
     """What `--dry-run` prints: JSON."""
     click.echo(json.dumps(parts, indent=2))
+
+
+def trained_on(hypernetwork: Hypernetwork, dataset: str, data_dir: str) -> Dataset:
+    """The data that a hypernetwork was trained on, by its name or, if it has moved, where `--dataset` says.
+
+    Raises:
+        ValueError: it is not there, or it is other data.
+    """
+    try:
+        found = load_dataset(dataset or hypernetwork.data["name"], data_dir)
+    except ValueError as error:
+        if dataset:
+            raise
+        raise ValueError(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
+    found.require(hypernetwork.data)
+    return found

@@ -5,28 +5,37 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import click
 import mlflow
 from mlflow.entities import Run
 
 from hf_mlops.audit import Reference
-from hf_mlops.data import Dataset, load_dataset
+from hf_mlops.data import Dataset
+from hf_mlops.datasets import load_dataset
 from hf_mlops.device import choose_device, describe_device
 from hf_mlops.evaluation import reference_summary
 from hf_mlops.population import PopulationConfig, train_population
 from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
+from hf_mlops.targets import Target
 from projects import options
 
 
 def fingerprint_of(config: PopulationConfig, dataset: Dataset, device: str) -> str:
-    """What decides the result of `run`."""
-    return fingerprint("targets", {"config": asdict(config), "data": dataset.identity, "device": choose_device(device).type})
+    """What decides the result of `run`; refuses an architecture or a scope that cannot be trained."""
+    network = Target.for_dataset(config.architecture, dataset, config.scope, config.seed).origin
+    inputs = {"config": asdict(config), "data": dataset.digest, "network": network}
+    return fingerprint("targets", {**inputs, "device": choose_device(device).type})
 
 
 def run(config: PopulationConfig, dataset: Dataset, device: str) -> Run:
     """Trains and logs a population."""
-    tags = {"hf_mlops.dataset": dataset.name, "hf_mlops.architecture": config.architecture}
+    tags = {
+        "hf_mlops.dataset": dataset.name,
+        "hf_mlops.data_digest": dataset.digest,
+        "hf_mlops.architecture": config.architecture,
+    }
     settings = {"dataset": dataset.name, "device": device, **asdict(config)}
     with step_run("targets", fingerprint_of(config, dataset, device), settings, tags) as active:
         log_dataset(dataset, "training")
@@ -46,37 +55,31 @@ def run(config: PopulationConfig, dataset: Dataset, device: str) -> Run:
 
 @click.command(help=__doc__)
 @options.dataset
+@options.data_dir
 @options.architecture
+@options.scope
 @options.runs
-@options.field(PopulationConfig, "steps", options.AT_LEAST_1, "Optimiser steps of each target.", flag="train-steps")
-@options.field(PopulationConfig, "checkpoints", options.AT_LEAST_1, "Weights kept of each target.")
-@options.field(PopulationConfig, "reference_runs", options.AT_LEAST_1, "Retrained targets of each reference spec.")
+@options.recipe_field("train_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
+@options.recipe_field("checkpoints", options.AT_LEAST_1, "Weights kept of each target.")
+@options.recipe_field("reference_runs", options.AT_LEAST_1, "Retrained targets of each reference spec.")
 @options.seed
 @options.device
 @options.dry_run
 def command(
     dataset: str,
+    data_dir: str,
     architecture: str,
-    runs: int,
-    train_steps: int,
-    checkpoints: int,
-    reference_runs: int,
+    train_steps: int | None,
     seed: int,
     device: str,
     dry_run: bool,
+    **settings: Any,
 ) -> None:
     with clear_errors():
-        config = PopulationConfig(
-            architecture=architecture,
-            runs=runs,
-            steps=train_steps,
-            checkpoints=checkpoints,
-            reference_runs=reference_runs,
-            seed=seed,
-        )
+        config, _ = options.recipe_of(dataset, architecture, {"steps": train_steps, **settings}, {}, seed)
         if dry_run:
-            return options.print_configuration(dataset=dataset, device=device, population=asdict(config))
-        run(config, load_dataset(dataset), device)
+            return options.print_configuration(dataset=dataset, data_dir=data_dir, device=device, population=asdict(config))
+        run(config, load_dataset(dataset, data_dir), device)
 
 
 if __name__ == "__main__":

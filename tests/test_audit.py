@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_mlops import Audit, Dataset, ForgetSpec, Gates, Hypernetwork, Population, Reference, audit, best_fit
-from hf_mlops.audit import measure
+from hf_mlops.audit import Measured, measure
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -82,4 +82,15 @@ def test_a_reference_comes_back_from_disk(reference: Reference, tmp_path: Path) 
 
 def test_a_reference_of_other_data_is_refused(population: Population, digits: Dataset) -> None:
     with pytest.raises(ValueError, match="made from the data set"):
-        Reference.of(population, replace(digits, name="other"))
+        Reference.of(population, replace(digits, class_names=tuple("abcdefghij")))
+
+
+def test_churn_and_disagreement_count_the_images_that_are_kept() -> None:
+    spec = ForgetSpec.parse("1", ["0", "1"])
+    groups = torch.tensor([0, 0, 0, 0, 1, 1])
+    predictions = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]], dtype=torch.int16)
+    measured = Measured(spec, torch.zeros(3, 2), torch.zeros(3, 2), predictions, groups)
+    assert measured.churn(predictions[0]).tolist() == [0, 0.25, 0.5]
+    assert measured.disagreement() == pytest.approx((0.25 + 0.5 + 0.25) / 3)
+    nothing = ForgetSpec.parse("", ["0", "1"])
+    assert measured.churn(predictions[0], nothing).tolist() == pytest.approx([0, 0.5, 1 / 3])

@@ -28,11 +28,17 @@ def test_the_digest_is_the_same_again_and_changes_with_one_label(digits: Dataset
     assert replace(digits, test=replace(digits.test, labels=labels)).digest != digits.digest
 
 
-def test_an_unknown_data_set_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ValueError, match="unknown data set 'letters'; allowed: digits"):
-        load_dataset("letters")
+def test_the_digest_covers_the_names_of_the_classes_but_not_that_of_the_data_set(digits: Dataset) -> None:
+    assert replace(digits, name="elsewhere").digest == digits.digest
+    assert replace(digits, class_names=tuple("abcdefghij")).digest != digits.digest
 
 
 def test_a_data_set_does_not_stand_in_for_another(digits: Dataset) -> None:
-    with pytest.raises(ValueError, match="made from the data set"):
+    digits.require({"name": "elsewhere", "digest": digits.digest})
+    with pytest.raises(ValueError, match=r"made from the data set .*'digest': '0'.*; the one given is .*'name': 'digits'"):
         digits.require({"name": "digits", "digest": "0"})
+
+
+def test_a_channel_that_never_varies_can_be_divided_by(digits: Dataset) -> None:
+    flat = replace(digits, train=replace(digits.train, images=torch.full((5, 3, 8, 8), 0.1)))
+    assert min(flat.normalisation[1]) > 0

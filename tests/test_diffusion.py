@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mlops.diffusion import SAMPLERS, add_noise, precondition, sample
+from hf_mlops.diffusion import SAMPLERS, add_noise, posterior_mean, sample
 
 
 def test_noise_is_added_between_nothing_and_all() -> None:
@@ -29,22 +29,32 @@ def test_a_denoiser_that_knows_the_answer_is_followed(sampler: str, steps: int) 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samplers_draw_the_distribution_that_the_denoiser_is_of(sampler: str) -> None:
-    """For data of mean 2 and standard deviation 0.5 the best denoiser is known."""
+    """For normal data, here of mean 2 and standard deviation 0.5, the best denoiser is the posterior mean."""
     generator = torch.Generator().manual_seed(0)
 
     def denoise(x: Tensor, time: Tensor) -> Tensor:
-        signal, sigma = torch.cos(time * torch.pi / 2)[:, None], torch.sin(time * torch.pi / 2)[:, None]
-        return 2 + 0.25 * signal / (0.25 * signal**2 + sigma**2) * (x - signal * 2)
+        return posterior_mean(x, torch.full_like(x, 2), torch.tensor(0.25), time)
 
     drawn = sample(denoise, lambda: torch.randn(20_000, 1, generator=generator), 200, sampler)
     assert drawn.mean().item() == pytest.approx(2, abs=0.02)
     assert drawn.std().item() == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_linear_guess_is_exact_without_noise() -> None:
-    noisy, output = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
-    torch.testing.assert_close(precondition(noisy, output, torch.zeros(2)), noisy)
-    torch.testing.assert_close(precondition(noisy, output, torch.ones(2)), output, atol=1e-6, rtol=1e-6)
+def test_the_posterior_mean_is_what_is_seen_without_noise_and_the_mean_in_nothing_but_noise() -> None:
+    noisy, mean, variance = torch.randn(2, 3, 4), torch.randn(2, 3, 4), torch.rand(3, 4) + 0.1
+    torch.testing.assert_close(posterior_mean(noisy, mean, variance, torch.zeros(2)), noisy)
+    torch.testing.assert_close(posterior_mean(noisy, mean, variance, torch.ones(2)), mean, atol=1e-5, rtol=1e-5)
+
+
+def test_a_start_with_little_noise_is_hardly_left() -> None:
+    start = torch.full((4, 3), 7.0)
+
+    def denoise(x: Tensor, time: Tensor) -> Tensor:
+        return posterior_mean(x, torch.zeros_like(x), torch.tensor(1.0), time)
+
+    near, far = (sample(denoise, lambda: torch.randn(4, 3), 5, start=start, start_time=time) for time in (0.01, 1.0))
+    assert (near - start).abs().max() < 0.5
+    assert (far - start).abs().min() > 2
 
 
 def test_an_unknown_sampler_and_no_steps_are_refused() -> None:
@@ -52,3 +62,5 @@ def test_an_unknown_sampler_and_no_steps_are_refused() -> None:
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, "euler")
     with pytest.raises(ValueError, match="steps = 0"):
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 0)
+    with pytest.raises(ValueError, match="start_time = 2 is not allowed; allowed: above 0, up to 1"):
+        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=2)

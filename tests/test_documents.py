@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
 import onnx
 import pytest
 import yaml
+from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from projects import evaluate, export, forget, hypernet, main, targets
@@ -56,6 +58,14 @@ def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(nam
         assert str(entry["parameters"][parameter].get("default")) == str(
             None if options[option].required else options[option].default
         )
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "export"])
+def test_paths_with_spaces_and_parameters_left_out_come_through_mlflow_run(name: str) -> None:
+    given = {"dataset": "folder:/my 'photos'", **({"forget_class": "cat"} if name == "forget" else {})}
+    words = shlex.split(load_project(str(ROOT)).get_entry_point(name).compute_command(given, None))
+    parameters = COMMANDS[name].make_context(name, words[3:]).params
+    assert parameters["dataset"] == given["dataset"] and parameters["data_dir"] == ""
 
 
 @pytest.mark.parametrize("name", COMMANDS)

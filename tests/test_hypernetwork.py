@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from hf_mlops import Dataset, HypernetConfig, Hypernetwork, Reference, audit
+from hf_mlops import (
+    Dataset,
+    HypernetConfig,
+    Hypernetwork,
+    Population,
+    PopulationConfig,
+    Reference,
+    audit,
+    train_hypernetwork,
+    train_population,
+)
 from hf_mlops.artifact import read
+from hf_mlops.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
+from hf_mlops.training import Trainer
 
 
 def test_a_sampled_classifier_has_forgotten_and_knows_the_rest(
@@ -38,7 +51,7 @@ def test_asking_for_a_higher_loss_gives_a_higher_loss(hypernetwork: Hypernetwork
     losses = []
     for asked in (usual, 2 * usual, 4 * usual):
         samples = hypernetwork.sample("7", 8, retain_loss=asked)
-        per_group, _ = hypernetwork.target.group_metrics(samples.weights, digits.validation, 10)
+        per_group, *_ = hypernetwork.target.group_metrics(samples.weights, digits.validation, 10)
         losses.append(per_group[:, [g for g in range(10) if g != 7]].mean().item())
     assert losses[0] < losses[1] < losses[2]
 
@@ -77,6 +90,25 @@ def test_it_comes_back_from_disk_and_samples_the_same(hypernetwork: Hypernetwork
     assert torch.equal(again.sample("7", 3).weights, hypernetwork.sample("7", 3).weights)
 
 
+def test_it_samples_where_the_users_network_cannot_be_imported(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PopulationConfig(
+        architecture="own_networks:frozen", scope="head.*", runs=8, steps=3, checkpoints=2, reference_runs=1, chunk=100
+    )
+    made = train_hypernetwork(HypernetConfig(steps=2, batch_size=4), train_population(config, digits, "cpu"), digits, "cpu")
+    made.save(tmp_path / "saved")
+    expected = made.sample("7").weights
+    monkeypatch.setitem(sys.modules, "own_networks", None)
+    again = Hypernetwork.load(tmp_path / "saved", "cpu")
+    assert torch.equal(again.sample("7").weights, expected)
+    state = again.target.state_dict(expected[0])
+    assert state.keys() == made.target.module.network.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in made.target.shared.items())
+    with pytest.raises(ValueError, match=r"'own_networks:frozen' does not import"):
+        again.target.logits(expected, digits.test.images)
+
+
 def test_tensors_of_another_configuration_are_refused(hypernetwork: Hypernetwork, tmp_path: Path) -> None:
     hypernetwork.save(tmp_path / "saved")
     file = tmp_path / "saved" / "hypernetwork.json"
@@ -92,3 +124,43 @@ def test_tensors_of_another_configuration_are_refused(hypernetwork: Hypernetwork
 def test_a_bad_configuration_is_refused_by_field_and_value(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} = .*allowed:"):
         HypernetConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_sample_stays_the_nearer_to_its_start_weights_the_less_noise_they_get(
+    hypernetwork: Hypernetwork, population: Population
+) -> None:
+    start = population.weights[population.reference & population.final & ~population.forgotten.any(1)][0]
+    distances = [
+        (hypernetwork.sample("7", 4, start=start, start_time=time).weights - start).square().mean().item()
+        for time in (0.1, 0.4, 0.8)
+    ]
+    assert distances[0] < distances[1] < distances[2]
+    freely = hypernetwork.sample("7", 4).weights
+    assert distances[1] < (freely - start).square().mean().item()
+
+
+@pytest.mark.parametrize(
+    ("start", "time", "message"),
+    [
+        (torch.zeros(7), 0.5, r"start weights of shape \(7,\) are not allowed; allowed: those of mlp-16, \(1210,\)"),
+        (torch.full((1210,), float("nan")), 0.5, "all finite"),
+        (torch.zeros(1210), 0.0, "start_time = 0.0 is not allowed; allowed: above 0, up to 1"),
+        (torch.zeros(1210), 1.5, "start_time = 1.5"),
+    ],
+)
+def test_start_weights_of_another_network_and_impossible_times_are_refused(
+    hypernetwork: Hypernetwork, start: torch.Tensor, time: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        hypernetwork.sample("7", start=start, start_time=time)
+
+
+def test_before_training_a_sample_is_what_a_regression_on_the_signal_gives(population: Population, digits: Dataset) -> None:
+    trainer = Trainer(HypernetConfig(), population, digits, "cpu")
+    guess, clean = trainer.model.guess, trainer.tokens
+    left = (clean - guess(trainer.signal)).square().mean(0)
+    assert 0.02 < float(left.mean()) < 0.6  # all coordinates have variance 1, or none
+    torch.testing.assert_close(guess.variance, (LEFT_AFTER_CORRECTION * left).clamp_min(LEAST_VARIANCE))
+    with torch.no_grad():
+        first = trainer.model(torch.randn_like(clean[:5]), torch.ones(5), trainer.signal[:5])
+    torch.testing.assert_close(first, guess(trainer.signal[:5]), atol=1e-5, rtol=1e-5)

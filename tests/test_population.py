@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_mlops import Dataset, Population, PopulationConfig, train_population
+from hf_mlops import Dataset, Population, PopulationConfig, retrain, train_population
 from hf_mlops.population import draw_forget_sets
 
 TINY = PopulationConfig(runs=12, steps=10, checkpoints=3, reference_runs=1, chunk=8)
@@ -15,7 +15,7 @@ TINY = PopulationConfig(runs=12, steps=10, checkpoints=3, reference_runs=1, chun
 
 def test_every_row_knows_its_losses_and_accuracies(population: Population, digits: Dataset) -> None:
     rows = torch.arange(0, len(population.weights), 97)
-    losses, accuracies = population.target.group_metrics(population.weights[rows], digits.validation, 10)
+    losses, accuracies, *_ = population.target.group_metrics(population.weights[rows], digits.validation, 10)
     torch.testing.assert_close(population.losses[rows], losses, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(population.accuracies[rows], accuracies)
 
@@ -62,7 +62,29 @@ def test_the_same_seed_gives_the_same_population_and_another_another(digits: Dat
     assert not torch.equal(first.weights, train_population(replace(TINY, seed=1), digits, "cpu").weights)
 
 
-@pytest.mark.parametrize("architecture", ["mlp-32", "cnn"])
+def test_retrained_targets_of_one_spec_differ_in_data_order_too(digits: Dataset) -> None:
+    population = train_population(replace(TINY, weight_noise=0.0, reference_runs=2, runs=4), digits, "cpu")
+    rows = population.reference & population.final
+    first, second = population.weights[rows].chunk(2)
+    assert torch.equal(*population.forgotten[rows].chunk(2))
+    assert ((first - second).abs().amax(1) > 1e-4).all()
+
+
+def test_only_what_is_in_scope_is_trained_and_the_shared_values_come_back_from_disk(digits: Dataset, tmp_path: Path) -> None:
+    config = replace(TINY, architecture="own_networks:frozen", scope="head.*", steps=60)
+    population = train_population(config, digits, "cpu")
+    target = population.target
+    assert population.weights.shape[1] == population.initial.numel() == target.size == 370
+    assert population.losses[population.final].mean() < population.losses[population.step == 22].mean()
+    population.save(tmp_path / "population")
+    again = Population.load(tmp_path / "population").target
+    assert again.shared.keys() == target.shared.keys() and "body.1.running_mean" in target.shared
+    assert all(torch.equal(again.shared[name], tensor) for name, tensor in target.shared.items())
+    images = digits.test.images
+    assert torch.equal(again.logits(population.weights[:3], images), target.logits(population.weights[:3], images))
+
+
+@pytest.mark.parametrize("architecture", ["mlp-32", "lenet"])
 def test_any_plain_module_can_be_a_target(architecture: str, digits: Dataset) -> None:
     population = train_population(replace(TINY, architecture=architecture, steps=60), digits, "cpu")
     late, early = (population.losses[population.step == step] for step in (60, 22))
@@ -85,8 +107,31 @@ def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("runs", 0), ("steps", -1), ("checkpoints", 601), ("learning_rate", float("nan")), ("set_sizes", (1.0,)), ("seed", -1)],
+    [
+        ("runs", 0),
+        ("steps", -1),
+        ("checkpoints", 601),
+        ("learning_rate", float("nan")),
+        ("set_sizes", (1.0,)),
+        ("seed", -1),
+        ("scope", ""),
+        ("scope", "fc.*,"),
+        ("architecture", "cnn"),
+    ],
 )
 def test_a_bad_configuration_is_refused_by_field_and_value(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} = .*allowed:"):
         PopulationConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_fresh_targets_forget_as_asked_and_differ_from_each_other_and_from_the_reference(
+    population: Population, digits: Dataset
+) -> None:
+    seven = torch.zeros(1, 10, dtype=torch.bool)
+    seven[0, 7] = True
+    fresh = retrain(population.config, digits, seven.repeat(2, 1), seed=1, device="cpu", together=1)
+    accuracies = population.target.group_metrics(fresh, digits.test, 10).accuracies
+    assert accuracies[:, 7].max() == 0 and accuracies.mean() > 0.75
+    own = population.weights[population.reference & population.final & (population.forgotten == seven).all(1)]
+    assert torch.pdist(torch.cat([fresh, own])).min() > 0.1
+    assert torch.equal(retrain(population.config, digits, seven, seed=1, device="cpu"), fresh[:1])

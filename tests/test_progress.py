@@ -23,6 +23,12 @@ def test_without_a_terminal_lines_come_as_time_passes(capsys: pytest.CaptureFixt
     assert len(capsys.readouterr().err.splitlines()) == 5
 
 
+def test_short_work_can_be_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("work", 4, every=0, delay=60) as progress:
+        progress.advance(4)
+    assert capsys.readouterr().err == ""
+
+
 def test_in_a_terminal_there_is_a_bar(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     work(every=0)

@@ -145,6 +145,17 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
     assert metadata(file.read_bytes())["forget"] == "3,5"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["exported/forget-7/classifier.onnx", "models:/hyperforget-classifier@forget-7"])
+def test_forget_near_a_classifier_says_how_many_predictions_change(store: Store, start: str) -> None:
+    where = start if start.startswith("models:/") else store.folder / start
+    done = entry_point(store, "forget", forget_class="7", start=where, max_forget_accuracy=0.2, max_retain_gap=0.2)
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("retain set: predictions that change"))
+    sampled, retrained = map(float, line.split()[-2:])
+    assert 0 <= sampled < 0.2 and 0 < retrained < 0.3
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
@@ -159,7 +170,10 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
         ({"forget_class": "7", "n_samples": -1}, "-1 is not in the range 1<=x<=10000"),
         ({"forget_class": "7", "retain_loss": "-1"}, "retain_loss = -1.0 is not allowed"),
         ({"forget_class": "7", "forget_loss": "nan"}, "forget_loss = nan is not allowed"),
-        ({"forget_class": "7", "forget_loss": "much"}, "'much' is not a number"),
+        ({"forget_class": "7", "forget_loss": "much"}, "'much' is not a valid float"),
+        ({"forget_class": "7", "start": "absent.onnx"}, "absent.onnx holds no weights; allowed: an ONNX or a safetensors file"),
+        ({"forget_class": "7", "start": "models:/absent@x"}, "start = 'models:/absent@x' cannot be had"),
+        ({"forget_class": "7", "start_time": 0}, "0.0 is not in the range 0<x<=1"),
         ({"forget_class": "7", "max_retain_gap": "0", "retain_loss": "2"}, "fails its gates"),
     ],
 )
@@ -183,8 +197,21 @@ def entry_point(store: Store, name: str, **parameters: object) -> subprocess.Com
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("targets", {"architecture": "resnet-50"}, "'resnet-50' is not one of 'mlp-16'"),
-        ("targets", {"dataset": "letters"}, "'letters' is not 'digits'"),
+        ("targets", {"architecture": "resnet-50"}, "architecture = 'resnet-50' is not allowed; allowed: mlp-10, mlp-16"),
+        ("targets", {"architecture": "no_such_package:make"}, "'no_such_package:make' does not import: ModuleNotFoundError"),
+        (
+            "targets",
+            {"scope": "fc.*"},
+            "'fc.*' matches no parameter; allowed: patterns over 1.weight, 1.bias, 3.weight, 3.bias",
+        ),
+        ("main", {"scope": "*,"}, "scope = '*,' is not allowed; allowed: patterns joined by commas"),
+        (
+            "targets",
+            {"dataset": "letters"},
+            "unknown data set 'letters'; allowed: digits, mnist, fashion-mnist, cifar10, folder:",
+        ),
+        ("main", {"dataset": "mnist", "data_dir": "/no such"}, "mnist needs these files in /no such: MNIST/raw/train-images"),
+        ("hypernet", {"dataset": "folder:/no such"}, "folder:/no such: there is no such folder"),
         ("targets", {"checkpoints": 9, "train_steps": 5}, "checkpoints = 9 is not allowed; allowed: 1 to the number of steps"),
         ("hypernet", {"variant": "dihyfo-3"}, "'dihyfo-3' is not one of 'dihyfo-1', 'dihyfo-2'"),
         ("hypernet", {"width": 30}, "width = 30 is not allowed; allowed: a multiple of"),
@@ -201,6 +228,22 @@ def test_an_entry_point_refuses_what_it_cannot_do(empty: Store, name: str, param
     assert done.returncode != 0
     assert message in done.stderr and "Traceback" not in done.stderr
     assert empty.state() == ([], {})
+
+
+@pytest.mark.parametrize("name", ["targets", "main"])
+def test_a_network_in_the_current_directory_is_found_and_checked_before_any_work(
+    name: str, empty: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "mynets.py").write_text("from torch import nn\n\ndef make(shape, classes):\n    return nn.Flatten()\n")
+    done = subprocess.run(
+        [sys.executable, "-m", f"projects.{name}", "--architecture", "mynets:make"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**empty.environment, "PYTHONPATH": str(ROOT)},
+    )
+    assert "architecture 'mynets:make' cannot be a target: the network has no parameters" in done.stderr
+    assert not empty.client.search_runs(["0"])
 
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)

@@ -53,8 +53,8 @@ def test_default_prompts_are_what_retrained_targets_have(text: str, book: Prompt
 
 
 def test_a_prompt_has_the_losses_asked_for(book: PromptBook) -> None:
-    prompt = book.prompt(spec("7"), retain_loss=0.5, forget_loss=5.0)
-    assert prompt.retain_loss == pytest.approx(0.5, rel=1e-3)
+    prompt = book.prompt(spec("7"), retain_loss=0.2, forget_loss=5.0)
+    assert prompt.retain_loss == pytest.approx(0.2, rel=1e-3)
     assert prompt.forget_loss == pytest.approx(5.0, rel=1e-3)
     assert prompt.losses[7].item() == pytest.approx(5.0, rel=1e-3)
 
@@ -74,7 +74,10 @@ def test_an_impossible_loss_is_refused(book: PromptBook, name: str, loss: float)
 
 
 @pytest.mark.parametrize(("name", "loss"), [("retain_loss", 50.0), ("forget_loss", 1000.0), ("retain_loss", 1e-5)])
-def test_a_loss_outside_the_training_range_is_a_warning_that_names_the_range(book: PromptBook, name: str, loss: float) -> None:
+def test_a_loss_outside_the_training_range_is_clipped_and_the_warning_names_the_range(
+    book: PromptBook, name: str, loss: float
+) -> None:
     limits = (book.retain_range if name == "retain_loss" else book.forget_range).tolist()
-    with pytest.warns(UserWarning, match=f"{name} = .* outside the training range {limits[0]:.4g} to {limits[1]:.4g}"):
-        book.prompt(spec("7"), **{name: loss})
+    with pytest.warns(UserWarning, match=f"{name} = .* outside the training range {limits[0]:.4g} to {limits[1]:.4g}: clipped"):
+        prompt = book.prompt(spec("7"), **{name: loss})
+    assert getattr(prompt, name) == pytest.approx(min(max(loss, limits[0]), limits[1]), rel=1e-3)

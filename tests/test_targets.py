@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from own_networks import frozen
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import conv2d, cross_entropy
 
-from hf_mlops import Dataset, Target
-from hf_mlops.targets import ARCHITECTURES
+from hf_mlops import Dataset, Target, targets
+from hf_mlops.networks import ARCHITECTURES, _StridedConv
+from hf_mlops.targets import named_in_module
 
 
 @pytest.fixture(params=list(ARCHITECTURES))
@@ -17,8 +21,8 @@ def target(request: pytest.FixtureRequest, digits: Dataset) -> Target:
 def test_a_state_dict_comes_back_exactly(target: Target) -> None:
     weights = target.initial_weights(3)
     state = target.unflatten(weights)
-    target.module.load_state_dict(state)
-    assert torch.equal(target.flatten(target.module.state_dict()), weights)
+    target.module.network.load_state_dict(target.state_dict(weights))
+    assert torch.equal(target.flatten(target.module.network.state_dict()), weights)
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == target.shapes
 
 
@@ -26,17 +30,19 @@ def test_many_targets_at_once_give_the_logits_of_each_alone(target: Target, digi
     weights = torch.stack([target.initial_weights(seed) for seed in range(3)])
     together = target.logits(weights, digits.test.images[:20])
     for one, row in zip(weights, together, strict=True):
-        alone = functional_call(target.module, target.unflatten(one), (digits.test.images[:20],))
-        torch.testing.assert_close(row, alone)
+        state = named_in_module(target.unflatten(one))
+        torch.testing.assert_close(row, functional_call(target.module, state, (digits.test.images[:20],)))
 
 
 def test_losses_and_accuracies_are_those_of_each_group(target: Target, digits: Dataset) -> None:
     weights = target.initial_weights(0)[None]
-    losses, accuracies = target.group_metrics(weights, digits.test, 10)
+    losses, accuracies, confidences, predictions = target.group_metrics(weights, digits.test, 10)
     sevens = digits.test.labels == 7
     logits = target.logits(weights, digits.test.images[sevens])[0]
     torch.testing.assert_close(losses[0, 7], cross_entropy(logits, digits.test.labels[sevens]))
     torch.testing.assert_close(accuracies[0, 7], (logits.argmax(1) == 7).float().mean())
+    torch.testing.assert_close(confidences[0, 7], logits.softmax(1).amax(1).mean())
+    assert torch.equal(predictions[0, sevens], logits.argmax(1).to(torch.int16))
 
 
 def test_an_initialisation_depends_on_its_seed_only(target: Target) -> None:
@@ -55,11 +61,109 @@ def test_a_target_is_made_again_from_its_description(target: Target) -> None:
 
 
 def test_weights_of_another_architecture_are_refused(digits: Dataset) -> None:
-    mlp, cnn = (Target.for_dataset(name, digits) for name in ("mlp-16", "cnn"))
+    mlp, lenet = (Target.for_dataset(name, digits) for name in ("mlp-16", "lenet"))
     with pytest.raises(ValueError, match="not the weights of mlp-16"):
-        mlp.flatten(cnn.unflatten(cnn.initial_weights(0)))
+        mlp.flatten(lenet.unflatten(lenet.initial_weights(0)))
 
 
 def test_an_unknown_architecture_is_refused_with_the_names_there_are(digits: Dataset) -> None:
-    with pytest.raises(ValueError, match="unknown architecture 'resnet-50'; allowed: mlp-16"):
+    with pytest.raises(ValueError, match=r"unknown architecture 'resnet-50'; allowed: mlp-10, .*, resnet, or module:callable"):
         Target.for_dataset("resnet-50", digits)
+
+
+def test_the_named_architectures_have_the_sizes_documented(digits: Dataset) -> None:
+    sizes = {name: Target(name, (1, 28, 28), 10, [0.0], [1.0]).size for name in ARCHITECTURES}
+    assert sizes == {"mlp-10": 7_960, "mlp-16": 12_730, "mlp-32": 25_450, "lenet": 5_784, "resnet": 43_870}
+    method = (Path(__file__).parent.parent / "docs" / "method.md").read_text()
+    assert all(f"`{name}` ({size:,}" in method for name, size in sizes.items())
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (2, 9, 20)])
+def test_every_architecture_takes_images_of_any_size(shape: tuple[int, int, int]) -> None:
+    for name in ARCHITECTURES:
+        target = Target(name, shape, 5, [0.0] * shape[0], [1.0] * shape[0])
+        assert target.logits(target.initial_weights(0)[None], torch.rand(3, *shape)).shape == (1, 3, 5)
+
+
+def test_lenets_convolutions_are_those_of_torch() -> None:
+    images, convolution = torch.rand(3, 2, 13, 17), _StridedConv(2, 5, 6, stride=2)
+    expected = conv2d(images, convolution.weight, convolution.bias, stride=2)
+    torch.testing.assert_close(convolution(images.permute(1, 2, 3, 0)).permute(3, 0, 1, 2), expected)
+
+
+def test_more_models_and_images_than_run_at_once_give_the_same(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target.for_dataset("lenet", digits)
+    weights = torch.stack([target.initial_weights(seed) for seed in range(5)])
+    whole = target.group_metrics(weights, digits.test, 10)
+    monkeypatch.setattr(targets, "PIXELS_AT_ONCE", {"cpu": 2 * 50 * 64})
+    monkeypatch.setattr(targets, "IMAGES_AT_ONCE", 50)
+    for one, other in zip(target.group_metrics(weights, digits.test, 10), whole, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no_such_package.nets:make", r"'no_such_package.nets:make' does not import: ModuleNotFoundError"),
+        ("own_networks:no_such_name", "does not import: AttributeError.*no_such_name"),
+        ("own_networks:not_callable", "is 7; allowed: a callable"),
+        ("own_networks:raises", "raised RuntimeError.*the weights' file is missing.*when called with"),
+        ("own_networks:no_module", "returned 'a network'; allowed: an nn.Module"),
+        ("own_networks:no_parameters", "has no parameters"),
+        ("own_networks:double", r"1.weight is torch.float64; allowed: torch.float32"),
+        ("own_networks:not_finite", r"1.bias has initial values that are not finite"),
+        ("own_networks:tied", r"2.weight and 4.weight are one tensor"),
+        (
+            "own_networks:too_many_logits",
+            r"answers 4 images with torch.float32 \(4, 11\); allowed: torch.float32 \(4, 10\)",
+        ),
+        ("own_networks:another_input", "its forward pass raised RuntimeError"),
+        ("own_networks:in_training", r"changes its buffers body.1.running_mean.*\.eval\(\)"),
+        ("own_networks:dropout", r"differ \(dropout\?\): call .eval\(\)"),
+        ("own_networks:batch_statistics", "depends on the other images of the batch"),
+        ("own_networks:branching", "torch.func.vmap cannot train many of it at once: .*control flow"),
+        ("own_networks:idle", "its logits do not depend on unused: leave them out of the scope"),
+        ("own_networks", "unknown architecture 'own_networks'; allowed: mlp-10"),
+    ],
+)
+def test_a_network_that_cannot_be_a_target_is_refused_with_the_reason(name: str, message: str, digits: Dataset) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Target.for_dataset(name, digits)
+    assert repr(name) in str(caught.value)
+
+
+def test_only_parameters_in_scope_are_generated_and_all_else_is_shared(digits: Dataset) -> None:
+    target = Target.for_dataset("own_networks:frozen", digits, "head.*, scale", seed=3)
+    assert target.shapes == {"scale": (), "head.weight": (10, 36), "head.bias": (10,)}
+    assert target.size == 371 and target.initial_weights(3)[0] == 1.5
+    whole = target.state_dict(target.initial_weights(3))
+    network = frozen(digits.input_shape, 10)
+    assert whole.keys() == network.state_dict().keys()
+    network.load_state_dict(whole)
+    normalised = (digits.test.images - torch.tensor(target.mean)) / torch.tensor(target.std)
+    torch.testing.assert_close(target.logits(target.initial_weights(3)[None], digits.test.images)[0], network(normalised))
+
+
+@pytest.mark.parametrize("scope", ["haed.*", "head.*,boddy.*"])
+def test_a_scope_without_parameters_is_refused_with_the_names_there_are(scope: str, digits: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"matches no parameter; allowed: patterns over scale, body.0.weight, .*head.bias"):
+        Target.for_dataset("own_networks:frozen", digits, scope)
+
+
+def test_what_is_out_of_scope_need_not_be_fit_to_be_generated(digits: Dataset) -> None:
+    assert Target.for_dataset("own_networks:idle", digits, "1.*").size == 650
+
+
+def test_a_network_that_changed_after_its_weights_were_made_is_refused(digits: Dataset) -> None:
+    made = Target.for_dataset("own_networks:linear", digits)
+    again = Target(**{**made.spec, "architecture": "own_networks:frozen"}, shared=made.shared)
+    with pytest.raises(ValueError, match=r"'own_networks:frozen' has changed: it has .*allowed here: .*1.weight"):
+        again.logits(made.initial_weights(0)[None], digits.test.images)
+
+
+def test_its_origin_follows_initial_values_and_shared_values(digits: Dataset) -> None:
+    origins = {
+        Target.for_dataset("own_networks:frozen", digits, scope, seed).origin for scope in ("*", "head.*") for seed in (0, 1)
+    }
+    assert len(origins) == 4
+    assert Target.for_dataset("own_networks:frozen", digits, "head.*", 1).origin in origins

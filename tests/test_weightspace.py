@@ -10,7 +10,7 @@ from hf_mlops.weightspace import Latents, RawTokens, WeightSpace
 @pytest.fixture(params=["latent", "raw"])
 def space(request: pytest.FixtureRequest, population: Population) -> WeightSpace:
     if request.param == "raw":
-        return RawTokens.fit(population.target, population.weights, 64)
+        return RawTokens.fit(population.target, population.weights, 64, 32)
     return Latents.fit(population.target, population.weights, 16, 128)
 
 
@@ -22,11 +22,24 @@ def test_tokens_are_centred_and_scaled(space: WeightSpace, population: Populatio
 
 
 def test_raw_tokens_give_a_state_dict_back_exactly(population: Population) -> None:
-    space = RawTokens.fit(population.target, population.weights, 50)
+    space = RawTokens.fit(population.target, population.weights, 50, 64)
     state = population.target.unflatten(population.weights[7])
     weights = population.target.flatten(state)
     again = population.target.unflatten(space.decode(space.encode(weights[None]))[0])
     assert all(torch.equal(again[name], state[name]) for name in state)
+
+
+def test_long_rows_of_raw_tokens_enter_by_their_leading_directions(population: Population) -> None:
+    weights, size = population.weights, population.target.size
+    lost = []
+    for components in (16, 32, 64):
+        space = RawTokens.fit(population.target, weights, 32, components)
+        again = space.decode(space.encode(weights))
+        assert torch.equal(again[:, 64 * 16 :], weights[:, 64 * 16 :])  # only the first layer has rows longer than 16
+        lost.append(float((again - weights).square().sum() / (weights - weights.mean(0)).square().sum()))
+    assert lost[0] > lost[1] > lost[2] == 0
+    assert lost[1] < 0.1
+    assert space.mean.shape == (size,)
 
 
 def test_latents_give_back_what_lies_in_their_span(population: Population) -> None:

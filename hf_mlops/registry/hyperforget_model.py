@@ -36,7 +36,8 @@ class HyperForget(PythonModel):
 
         Returns:
             `forget`, `sample` (from 0), `seed`, the prompted `retain_loss` and `forget_loss` (nats; NaN if nothing is
-            forgotten), and `weights`, the bytes of a safetensors file with the classifier's state dict.
+            forgotten), and `weights`, the bytes of a safetensors file with the network's complete state dict: the generated
+            tensors and the shared ones.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE for a bad spec or parameter.
@@ -48,7 +49,7 @@ class HyperForget(PythonModel):
             for forget in model_input["forget"]:  # one spec at a time: a row's samples cannot depend on its neighbours
                 samples = self.hypernetwork.sample(forget, n, **asked)
                 for index, seed in enumerate(samples.seeds):
-                    state = self.hypernetwork.target.unflatten(samples.weights[index])
+                    state = self.hypernetwork.target.state_dict(samples.weights[index])
                     rows.append(
                         {
                             "forget": str(samples.spec),

@@ -16,13 +16,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit import Reference
-from hf_mlops.export import INPUT, OUTPUT, onnx_template
+from hf_mlops.export import INPUT, OUTPUT, onnx_template, read_weights
 from hf_mlops.hypernetwork import Hypernetwork
 from hf_mlops.registry import hyperforget_model
 from hf_mlops.registry.hyperforget_model import HyperForget
+from hf_mlops.targets import Target
 
 HYPERFORGET, CHAMPION, CLASSIFIER = "hyperforget", "champion", "hyperforget-classifier"
 
@@ -48,6 +50,24 @@ HYPERFORGET_SIGNATURE = ModelSignature(
         ]
     ),
 )
+
+
+def load_start(source: str, target: Target) -> Tensor:
+    """Weights (P,) of the classifier that samples are to stay near.
+
+    Args:
+        source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
+
+    Raises:
+        ValueError: nothing there, or another architecture.
+    """
+    file = Path(source)
+    if source.startswith("models:/"):
+        try:
+            file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
+        except MlflowException as error:
+            raise ValueError(f"start = {source!r} cannot be had: {error.message}") from error
+    return read_weights(file, target)
 
 
 def alias_of(slug: str) -> str:

@@ -1,0 +1,68 @@
+"""The population and the hypernetwork that a benchmark measures: trained by their recipe, kept for the next benchmark."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hf_mlops import Dataset, Hypernetwork, Population, Reference, load_dataset, train_hypernetwork, train_population
+from hf_mlops.recipes import RECIPES, find_recipe
+
+KEPT = Path(__file__).parent / "kept"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What was trained, and in how many seconds of wall time."""
+
+    name: str
+    dataset: Dataset
+    population: Population
+    hypernetwork: Hypernetwork
+    reference: Reference
+    seconds: dict[str, float]
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that decide what is trained."""
+    architectures = sorted({architecture for _, architecture in RECIPES})
+    for option in (
+        click.option(
+            "--dataset", type=click.Choice(sorted({name for name, _ in RECIPES})), default="digits", show_default=True
+        ),
+        click.option("--architecture", type=click.Choice(architectures), help="By default the data set's first recipe."),
+        click.option("--data-dir", default="", help="Folder with the data set's files; by default they are downloaded."),
+        click.option("--device", default="auto", show_default=True),
+        click.option("--seed", default=0, show_default=True),
+        click.option("--afresh", is_flag=True, help="Train again what an earlier benchmark has left."),
+    ):
+        command = option(command)
+    return command
+
+
+def trained(dataset: str, architecture: str | None, data_dir: str, device: str, seed: int, afresh: bool) -> Trained:
+    """Trains by the recipe, or loads what was trained by the same recipe before."""
+    recipe = find_recipe(dataset, architecture or "")
+    wanted = replace(recipe.population, seed=seed), replace(recipe.hypernet, seed=seed)
+    name = f"{dataset}-{wanted[0].architecture}"
+    data, folder = load_dataset(dataset, data_dir), KEPT / f"{name}-{seed}"
+    if not afresh and (folder / "seconds.json").exists():
+        population, hypernetwork = Population.load(folder / "population"), Hypernetwork.load(folder / "hypernetwork", device)
+        if (population.config, hypernetwork.config) == wanted:
+            seconds = json.loads((folder / "seconds.json").read_text())
+            return Trained(name, data, population, hypernetwork, Reference.of(population, data), seconds)
+    started = time.monotonic()
+    population = train_population(wanted[0], data, device)
+    half = time.monotonic()
+    hypernetwork = train_hypernetwork(wanted[1], population, data, device)
+    seconds = {"population": half - started, "hypernetwork": time.monotonic() - half}
+    population.save(folder / "population")
+    hypernetwork.save(folder / "hypernetwork")
+    (folder / "seconds.json").write_text(json.dumps(seconds))
+    return Trained(name, data, population, hypernetwork, Reference.of(population, data), seconds)

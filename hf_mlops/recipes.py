@@ -1,0 +1,46 @@
+"""Recipes: how population and hypernetwork of a data set and network are trained; docs/results.md has what they reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from hf_mlops.hypernetwork import HypernetConfig
+from hf_mlops.population import PopulationConfig
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Configurations that go together."""
+
+    population: PopulationConfig
+    hypernet: HypernetConfig
+
+
+_MNIST = Recipe(
+    PopulationConfig(
+        architecture="mlp-32", runs=1024, steps=1600, learning_rate=0.025, weight_decay=1e-3, checkpoints=6, reference_runs=4
+    ),
+    HypernetConfig(components=64, steps=4000),
+)
+_LENET = replace(
+    _MNIST.population, architecture="lenet", runs=512, steps=1900, optimiser="adamw", learning_rate=3e-3, weight_decay=1e-2
+)
+
+RECIPES: dict[tuple[str, str], Recipe] = {
+    ("digits", "mlp-16"): Recipe(PopulationConfig(), HypernetConfig()),
+    ("mnist", "mlp-32"): _MNIST,
+    ("mnist", "mlp-10"): replace(_MNIST, population=replace(_MNIST.population, architecture="mlp-10")),
+    ("mnist", "lenet"): replace(_MNIST, population=_LENET),
+    ("fashion-mnist", "mlp-32"): _MNIST,
+}
+
+
+def find_recipe(dataset: str, architecture: str = "") -> Recipe:
+    """The recipe of a data set and an architecture, by default the data set's first.
+
+    Where that pair was not measured, the first recipe of the data set, or else of MNIST, with the architecture asked for.
+    """
+    if (dataset, architecture) in RECIPES:
+        return RECIPES[dataset, architecture]
+    base = next((recipe for (name, _), recipe in RECIPES.items() if name == dataset), _MNIST)
+    return replace(base, population=replace(base.population, architecture=architecture)) if architecture else base

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from hf_mlops.recipes import RECIPES, find_recipe
+
+
+@pytest.mark.parametrize(("dataset", "architecture"), RECIPES)
+def test_a_recipe_trains_the_network_it_is_for(dataset: str, architecture: str) -> None:
+    assert find_recipe(dataset, architecture).population.architecture == architecture
+
+
+def test_a_data_set_alone_has_its_first_recipe() -> None:
+    assert find_recipe("mnist") == RECIPES["mnist", "mlp-32"]
+    assert find_recipe("digits").population.architecture == "mlp-16"
+
+
+@pytest.mark.parametrize("dataset", ["digits", "folder:/somewhere"])
+def test_what_was_not_measured_has_the_nearest_recipe_with_the_network_asked_for(dataset: str) -> None:
+    found, nearest = find_recipe(dataset, "resnet"), find_recipe(dataset)
+    assert found.population.architecture == "resnet"
+    assert found.population.runs == nearest.population.runs and found.hypernet == nearest.hypernet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,6 +21,7 @@ import mlflow
 import onnxruntime
 import pytest
 import requests
+from click.testing import CliRunner, Result
 from safetensors.torch import load
 
 from hf_mlops import Dataset
@@ -149,8 +152,9 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
 @pytest.mark.parametrize("start", ["exported/forget-7/classifier.onnx", "models:/hyperforget-classifier@forget-7"])
 def test_forget_near_a_classifier_says_how_many_predictions_change(store: Store, start: str) -> None:
     where = start if start.startswith("models:/") else store.folder / start
-    done = entry_point(store, "forget", forget_class="7", start=where, max_forget_accuracy=0.2, max_retain_gap=0.2)
-    assert done.returncode == 0, done.stderr
+    options = {"forget_class": "7", "start": where, "max_forget_accuracy": 0.2, "max_retain_gap": 0.2}
+    done = in_process(store, "forget", *options_of(options))
+    assert done.exit_code == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("retain set: predictions that change"))
     sampled, retrained = map(float, line.split()[-2:])
     assert 0 <= sampled < 0.2 and 0 < retrained < 0.3
@@ -180,18 +184,35 @@ def test_forget_near_a_classifier_says_how_many_predictions_change(store: Store,
 @pytest.mark.slow
 def test_forget_refuses_bad_input_and_registers_nothing(store: Store, parameters: dict[str, object], message: str) -> None:
     before = store.state()
-    done = entry_point(store, "forget", **parameters)
-    assert done.returncode != 0
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert message in refusal(store, "forget", **parameters)
     assert store.state() == before
 
 
-def entry_point(store: Store, name: str, **parameters: object) -> subprocess.CompletedProcess[str]:
-    """An entry point's command by itself, as `mlflow run` calls it."""
-    options = [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
-    return subprocess.run(
-        [sys.executable, "-m", f"projects.{name}", *options], capture_output=True, text=True, env=store.environment, cwd=ROOT
-    )
+def options_of(parameters: dict[str, object]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
+
+
+def refusal(store: Store, name: str, **parameters: object) -> str:
+    """What an entry point's command says as it refuses."""
+    done = in_process(store, name, *options_of(parameters))
+    assert isinstance(done.exception, SystemExit), done.exception  # anything else would be a traceback
+    assert done.exit_code != 0
+    return done.stderr
+
+
+def in_process(store: Store, name: str, *words: str) -> Result:
+    """An entry point's command, run in this process, which saves ten seconds of imports."""
+    command = importlib.import_module(f"projects.{name}").command
+    tracking, handlers = mlflow.get_tracking_uri(), {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return CliRunner().invoke(command, words)
+    finally:
+        mlflow.set_tracking_uri(tracking)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -224,10 +245,15 @@ def entry_point(store: Store, name: str, **parameters: object) -> subprocess.Com
     ],
 )
 def test_an_entry_point_refuses_what_it_cannot_do(empty: Store, name: str, parameters: dict[str, object], message: str) -> None:
-    done = entry_point(empty, name, **parameters)
-    assert done.returncode != 0
-    assert message in done.stderr and "Traceback" not in done.stderr
+    assert message in refusal(empty, name, **parameters)
     assert empty.state() == ([], {})
+
+
+def test_a_refusal_is_one_line_and_a_status_for_the_shell(empty: Store) -> None:
+    words = [sys.executable, "-m", "projects.targets", "--dataset", "letters"]
+    done = subprocess.run(words, capture_output=True, text=True, env=empty.environment, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: unknown data set 'letters'") and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["targets", "main"])
@@ -249,14 +275,8 @@ def test_a_network_in_the_current_directory_is_found_and_checked_before_any_work
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_dry_run_prints_the_configuration_and_does_nothing(name: str, tmp_path: Path) -> None:
     needed = {"forget_class": "7"} if name in ("forget", "export") else {}
-    done = subprocess.run(
-        [sys.executable, "-m", f"projects.{name}", "--dry-run", *(f"--{k.replace('_', '-')}={v}" for k, v in needed.items())],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"},
-    )
-    assert done.returncode == 0, done.stderr
+    done = in_process(Store(tmp_path), name, "--dry-run", *options_of(needed))
+    assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)
     assert not list(tmp_path.iterdir())
 
@@ -287,10 +307,14 @@ IN_THE_MIDDLE_OF = {  # a line that the step prints before it has finished
 
 @pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_each_step_leaves_nothing_half_made_and_main_goes_on(tmp_path: Path) -> None:
-    """Interrupts `main` again and again, each time one step further on, until it comes through."""
-    store, output = Store(tmp_path), ""
+    """Interrupts `main` again and again, each time one step further on, until it comes through.
+
+    `mlflow run` passes Ctrl-C on in its own way; once that was seen, the command by itself is quicker to start.
+    """
+    store, output, parameters = Store(tmp_path), "", {**INTERRUPTED, "output": tmp_path / "exported"}
+    by_itself = [sys.executable, "-m", "projects.main", *options_of(parameters)]
     for number, (step, line) in enumerate(IN_THE_MIDDLE_OF.items()):
-        output = interrupt_at(store, line)
+        output = interrupt_at(store, by_itself if number else store.command("main", **parameters), line)
         assert output.count("re-used the finished run") == max(0, number - 1), output
         assert ("going on from the checkpoint" in output) == (step == "evaluate"), output
         assert "interrupted: nothing is half-made" in output, output
@@ -302,15 +326,15 @@ def test_ctrl_c_in_the_middle_of_each_step_leaves_nothing_half_made_and_main_goe
         assert versions == whole and len(aliases) == len(whole)
         partial = [path.name for path in tmp_path.rglob("*.partial")]
         assert not partial
-    done = store.run("main", **INTERRUPTED, output=tmp_path / "exported")
+    done = store.run("main", **parameters)
     assert done.returncode == 0 and done.stdout.count("re-used the finished run") == 4
     assert (tmp_path / "exported" / "forget-7" / "classifier.onnx").exists()
 
 
-def interrupt_at(store: Store, mark: str) -> str:
-    """Starts `main`, sends Ctrl-C to the whole process group at an output line that starts so, and gives all its output."""
+def interrupt_at(store: Store, command: list[str], mark: str) -> str:
+    """Sends Ctrl-C to a command's whole process group at an output line that starts so, and gives all its output."""
     with subprocess.Popen(
-        store.command("main", **INTERRUPTED, output=store.folder / "exported"),
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

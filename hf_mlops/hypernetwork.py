@@ -34,13 +34,14 @@ class HypernetConfig:
     width: int = 128  # of the transformer
     layers: int = 4
     heads: int = 4
-    steps: int = 2800  # optimiser steps
+    steps: int = 2000  # optimiser steps
     batch_size: int = 128  # population rows a step
     images: int = 64  # images a step that the behavioural loss runs on
     mix: float = (
         0.5  # largest share of a second training image in each of them: targets say little on images they learned by heart
     )
-    behaviour: float = 5.0  # weight of the behavioural loss; the weight-space loss has weight 1
+    signal_noise: float = 0.05  # standard deviation of noise on the loss signal in training, for sets of groups never seen
+    behaviour: float = 20.0  # weight of the behavioural loss; the weight-space loss has weight 1
     log_error: float = 0.005  # in the behavioural loss: weight of the squared error of log probabilities beside the divergence
     learning_rate: float = 3e-3  # AdamW; warms up over 5 % of the steps, then decays to 0 by a cosine
     weight_decay: float = 1e-2  # AdamW
@@ -59,6 +60,7 @@ class HypernetConfig:
                 "width": (lambda n: n >= 1 and n % (2 * self.heads) == 0, f"a multiple of 2 * heads = {2 * self.heads}"),
                 "token_width": (lambda n: n >= 0, "a whole number from 0"),
                 "behaviour": (lambda x: 0 <= x <= 1000, "0 to 1000"),
+                "signal_noise": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "log_error": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "mix": (lambda x: 0 <= x <= 0.5, "0 to 0.5"),
                 "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),

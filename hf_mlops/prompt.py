@@ -93,23 +93,25 @@ class Prompt:
 class PromptBook(nn.Module):
     """The losses that a retrained target would have, for any forget spec and, if asked, at another loss on D_r.
 
-    Ridge regressions over the training rows, for each group one over rows that forgot it and one over rows that did not: its
-    log loss at the end of a run from the groups forgotten and, unless there are more pairs of groups than runs, from which
-    two were forgotten together; and how it goes with the log loss on D_r over all checkpoints.
+    Regressions over the training rows, for each group one over rows that forgot it and one over rows that did not. *Usual* is
+    its log loss at the end of a run, by ridge regression on the groups forgotten and, unless there are more pairs of groups
+    than runs, on which two were forgotten together. The *course* is how far from the usual it is where the log loss on D_r
+    is x off its own usual value, over all checkpoints: a x + b x², with a and b linear in the number of groups forgotten, since
+    the loss on D_f first rises in training and then falls.
     Loss ranges are those of the training rows: what lies beyond them cannot be asked for.
     """
 
     share: Tensor  # (G,) share of the data that each group is
     usual: Tensor  # (retained or forgotten, G, features)
-    slope: Tensor  # (retained or forgotten, G)
+    course: Tensor  # (retained or forgotten, G, 4)
     retain_range: Tensor  # (2,) nats
     forget_range: Tensor  # (2,) nats
 
-    def __init__(self, share: Tensor, usual: Tensor, slope: Tensor, retain_range: Tensor, forget_range: Tensor):
+    def __init__(self, share: Tensor, usual: Tensor, course: Tensor, retain_range: Tensor, forget_range: Tensor):
         super().__init__()
         self.register_buffer("share", share)
         self.register_buffer("usual", usual)
-        self.register_buffer("slope", slope)
+        self.register_buffer("course", course)
         self.register_buffer("retain_range", retain_range)
         self.register_buffer("forget_range", forget_range)
 
@@ -118,15 +120,20 @@ class PromptBook(nn.Module):
         """The book for a population's training rows: losses (N, G), forgotten (N, G) bool, final (N,) bool, share (G,)."""
         groups = losses.shape[1]
         retain, forget = set_means(losses, forgotten, share)
-        logs, level = (losses + LOSS_FLOOR).log(), (retain + LOSS_FLOOR).log()
+        logs = (losses + LOSS_FLOOR).log()
         features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
-        usual, slope = torch.zeros(2, groups, features.shape[1]), torch.zeros(2, groups)
-        for status, group in product((0, 1), range(groups)):
-            rows = forgotten[:, group] == bool(status)
+        usual, course = torch.zeros(2, groups, features.shape[1]), torch.zeros(2, groups, 4)
+        cases = [(status, group, forgotten[:, group] == bool(status)) for status, group in product((0, 1), range(groups))]
+        expected = torch.empty_like(logs)
+        for status, group, rows in cases:
             usual[status, group] = ridge(features[rows & final], logs[rows & final, group])
-            slope[status, group] = ridge(torch.cat([level[:, None], features], 1)[rows], logs[rows, group])[0]
+            expected[rows, group] = features[rows] @ usual[status, group]
+        usual_retain, _ = set_means((expected.exp() - LOSS_FLOOR).clamp_min(0), forgotten, share)
+        off = ((retain + LOSS_FLOOR) / (usual_retain + LOSS_FLOOR)).log()
+        for status, group, rows in cases:
+            course[status, group] = ridge(_powers(off[rows], forgotten[rows]), (logs - expected)[rows, group])
         forget = forget[~forget.isnan()]
-        return cls(share.clone(), usual, slope, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
+        return cls(share.clone(), usual, course, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
 
     def prompt(self, spec: ForgetSpec, retain_loss: float | None = None, forget_loss: float | None = None) -> Prompt:
         """The prompt for a spec, at a given loss on D_r or D_f if asked, which is clipped to the population's range.
@@ -146,7 +153,7 @@ class PromptBook(nn.Module):
         logs = self.usual[which] @ _features(mask[None], pairs=self.usual.shape[2] > len(mask) + 1)[0]
         if retain_loss is not None:
             usual, _ = self._means(logs, mask)
-            logs = logs + self.slope[which] * ((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log()
+            logs = logs + self.course[which] @ _powers(((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log(), mask[None])[0]
         losses = (logs.exp() - LOSS_FLOOR).clamp_min(0)
         for asked, members, now in zip((retain_loss, forget_loss), (~mask, mask), self._means(logs, mask), strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
@@ -165,6 +172,12 @@ def _features(forgotten: Tensor, pairs: bool) -> Tensor:
     first, second = torch.triu_indices(singles.shape[1], singles.shape[1], 1) if pairs else torch.empty(2, 0).long()
     together = PAIR_SCALE * singles[:, first] * singles[:, second]
     return torch.cat([singles, together, torch.ones_like(singles[:, :1])], 1)
+
+
+def _powers(off: Tensor, forgotten: Tensor) -> Tensor:
+    """(N,) and (N, G) bool -> (N, 4): what the course is a sum of."""
+    count = forgotten.sum(1)
+    return torch.stack([count * off.square(), off.square(), count * off, off], 1)
 
 
 def _in_range(name: str, asked: float | None, limits: Tensor) -> float | None:

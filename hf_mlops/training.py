@@ -87,7 +87,8 @@ class Trainer:
         time = torch.rand(self.config.batch_size, generator=self.generator).to(self.device)
         clean = self.tokens[rows]  # (B, T, W)
         noise = torch.randn(clean.shape, generator=self.generator).to(self.device)
-        predicted = self.model(add_noise(clean, noise, time), time, self.signal[rows])
+        blur = self.config.signal_noise * torch.randn(len(rows), self.signal.shape[1], generator=self.generator).to(self.device)
+        predicted = self.model(add_noise(clean, noise, time), time, self.signal[rows] + blur)
         return mse_loss(predicted, clean), self._behaviour_loss(predicted, self.weights[rows], images)
 
     def _behaviour_loss(self, predicted: Tensor, weights: Tensor, images: Tensor) -> Tensor:

@@ -52,6 +52,16 @@ def test_default_prompts_are_what_retrained_targets_have(text: str, book: Prompt
     assert prompt.forget_loss == pytest.approx(forget.mean().item(), rel=0.2)
 
 
+@pytest.mark.parametrize("text", ["7", "3,5"])
+def test_the_forget_loss_that_goes_with_a_retain_loss_is_that_of_checkpoints(
+    text: str, book: PromptBook, population: Population
+) -> None:
+    rows = population.reference & (population.forgotten == torch.tensor(spec(text).mask)).all(1)
+    retain, forget = set_means(population.losses[rows], population.forgotten[rows], book.share)
+    for asked, found in zip(retain.tolist(), forget.tolist(), strict=True):
+        assert book.prompt(spec(text), retain_loss=asked).forget_loss == pytest.approx(found, rel=0.2)
+
+
 def test_a_prompt_has_the_losses_asked_for(book: PromptBook) -> None:
     prompt = book.prompt(spec("7"), retain_loss=0.2, forget_loss=5.0)
     assert prompt.retain_loss == pytest.approx(0.2, rel=1e-3)

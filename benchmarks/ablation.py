@@ -24,9 +24,9 @@ from hf_mlops.hypernetwork import DEFAULT_STEPS
 
 HYPERNET: dict[str, dict[str, Any]] = {
     "recipe": {},
-    "DiHyFo-1": {"variant": "dihyfo-1"},
+    "DiHyFo-2": {"variant": "dihyfo-2"},
     "latents": {"space": "latent", "components": 128},
-    "DiHyFo-1, latents": {"variant": "dihyfo-1", "space": "latent", "components": 128},
+    "DiHyFo-2, latents": {"variant": "dihyfo-2", "space": "latent", "components": 128},
     "no behavioural loss": {"behaviour": 0.0},
     "behavioural loss 5": {"behaviour": 5.0},
     "behavioural loss 50": {"behaviour": 50.0},

@@ -27,7 +27,7 @@ MAX_SAMPLES = 10_000  # of one spec in one call
 class HypernetConfig:
     """Shape and training of a hypernetwork."""
 
-    variant: str = "dihyfo-2"  # what it is conditioned on: a name in prompt.VARIANTS
+    variant: str = "dihyfo-1"  # what it is conditioned on: a name in prompt.VARIANTS
     space: str = "raw"  # coordinates that diffusion runs in: a name in weightspace.SPACES
     components: int = 128  # principal components kept: raw, of a longer row of a weight matrix; latent, of all weights
     token_width: int = 0  # coordinates in a token; 0: the space's own default

@@ -40,7 +40,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def champion(store: Path, hypernetwork: Hypernetwork, reference: Reference) -> Any:
     with mlflow.start_run():
-        version = register_hypernetwork(hypernetwork, reference, store / "model", {"variant": "dihyfo-2"}, "A test.")
+        version = register_hypernetwork(hypernetwork, reference, store / "model", {"variant": "dihyfo-1"}, "A test.")
     assert version.version == 1
     return mlflow.pyfunc.load_model("models:/hyperforget@champion")
 
@@ -98,7 +98,7 @@ def test_bad_requests_are_invalid_parameter_values(
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
     _, version = load_champion()
-    assert version.tags == {"variant": "dihyfo-2"} and version.description == "A test."
+    assert version.tags == {"variant": "dihyfo-1"} and version.description == "A test."
     info = champion.metadata
     assert [column.name for column in info.get_input_schema()] == ["forget"]
     assert {param.name for param in info.get_params_schema()} == {"n_samples", "seed", "steps", "retain_loss", "forget_loss"}

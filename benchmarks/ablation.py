@@ -15,12 +15,16 @@ from typing import Any
 
 import click
 import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import trange
 
 from benchmarks import RESULTS, write_table
 from benchmarks.quality import figures
 from benchmarks.trained import Trained, options, trained
-from hf_mlops import Reference, train_hypernetwork, train_population
+from hf_mlops import Population, Reference, train_population
 from hf_mlops.hypernetwork import DEFAULT_STEPS
+from hf_mlops.training import Trainer
 
 HYPERNET: dict[str, dict[str, Any]] = {
     "recipe": {},
@@ -49,12 +53,61 @@ POPULATION: dict[str, dict[str, Any]] = {
     "targets at learning rate 0.1": {"learning_rate": 0.1},
     "half the runs": {"runs": 1024},
     "half the sample weight noise": {"weight_noise": 0.25},
-    "data order for every 32 runs": {"chunk": 32},
+    "data order for every 512 runs": {"chunk": 512},
     "two checkpoints": {"checkpoints": 2},
     "only the first layer generated": {"scope": "1.*"},
     "only the last layer generated": {"scope": "3.*"},
 }
-NAMES = [*HYPERNET, *STEPS, *POPULATION]
+
+
+class Undirected(Trainer):
+    """Is told no data order."""
+
+    def __init__(self, config: Any, population: Population, *rest: Any):
+        super().__init__(config, replace(population, config=replace(population.config, chunk=population.config.runs)), *rest)
+
+
+class Noisier(Trainer):
+    """Sees more of the high noise levels, which few denoising steps begin with."""
+
+    def times(self) -> Tensor:
+        return super().times().sqrt()
+
+
+class Guided(nn.Module):
+    """Classifier-free guidance (arXiv 2207.12598) of a denoiser that has also been trained without a signal."""
+
+    def __init__(self, denoiser: nn.Module, scale: float):
+        super().__init__()
+        self.denoiser, self.scale = denoiser, scale
+
+    def forward(self, noisy: Tensor, time: Tensor, signal: Tensor) -> Tensor:
+        without = self.denoiser(noisy, time, torch.zeros_like(signal))
+        return without + self.scale * (self.denoiser(noisy, time, signal) - without)
+
+
+class Guidance(Trainer):
+    """Trains a tenth of the rows without a signal; samples are pushed half as far again from what comes without one."""
+
+    def losses(self) -> tuple[Tensor, Tensor]:
+        signal = self.signal
+        self.signal = signal * (torch.rand(len(signal), 1, generator=self.generator) >= 0.1).to(signal)
+        losses = super().losses()
+        self.signal = signal
+        return losses
+
+    def result(self) -> Any:
+        hypernetwork = super().result()
+        hypernetwork.denoiser = Guided(hypernetwork.denoiser, 1.5)
+        return hypernetwork
+
+
+METHOD: dict[str, type[Trainer]] = {
+    "not told the data order": Undirected,
+    "more of the high noise levels": Noisier,
+    "classifier-free guidance, 1.5": Guidance,
+}
+NAMES = [*HYPERNET, *STEPS, *METHOD, *POPULATION]
 
 
 @click.command(help=__doc__)
@@ -82,7 +135,10 @@ def vary(name: str, base: Trained, device: str) -> Trained:
     middle = time.monotonic()
     recipe = base.hypernetwork.config
     config = replace(recipe, steps=round(STEPS.get(name, 0.5) * recipe.steps), **HYPERNET.get(name, {}))
-    hypernetwork = train_hypernetwork(config, population, base.dataset, device)
+    trainer = METHOD.get(name, Trainer)(config, population, base.dataset, device)
+    for _ in trange(config.steps, desc=name):
+        trainer.train_step()
+    hypernetwork = trainer.result()
     seconds = {"population": middle - started, "hypernetwork": time.monotonic() - middle}
     return Trained(base.name, base.dataset, population, hypernetwork, reference, seconds)
 

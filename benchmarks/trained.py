@@ -52,17 +52,24 @@ def trained(dataset: str, architecture: str | None, data_dir: str, device: str, 
     wanted = replace(recipe.population, seed=seed), replace(recipe.hypernet, seed=seed)
     name = f"{dataset}-{wanted[0].architecture}"
     data, folder = load_dataset(dataset, data_dir), KEPT / f"{name}-{seed}"
-    if not afresh and (folder / "seconds.json").exists():
-        population, hypernetwork = Population.load(folder / "population"), Hypernetwork.load(folder / "hypernetwork", device)
-        if (population.config, hypernetwork.config) == wanted:
-            seconds = json.loads((folder / "seconds.json").read_text())
-            return Trained(name, data, population, hypernetwork, Reference.of(population, data), seconds)
-    started = time.monotonic()
-    population = train_population(wanted[0], data, device)
-    half = time.monotonic()
-    hypernetwork = train_hypernetwork(wanted[1], population, data, device)
-    seconds = {"population": half - started, "hypernetwork": time.monotonic() - half}
-    population.save(folder / "population")
-    hypernetwork.save(folder / "hypernetwork")
-    (folder / "seconds.json").write_text(json.dumps(seconds))
+    seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}
+
+    def made(part: str, kind: type[Any], config: Any, train: Callable[[], Any], **load: Any) -> Any:
+        """What was kept, if it was trained by the same configuration; or else what `train` gives, which is kept."""
+        if part in seconds and not afresh:
+            kept = kind.load(folder / part, **load)
+            if kept.config == config:
+                return kept
+        started = time.monotonic()
+        result = train()
+        seconds.pop("hypernetwork", None)  # of an earlier population
+        seconds[part] = time.monotonic() - started
+        result.save(folder / part)
+        (folder / "seconds.json").write_text(json.dumps(seconds))
+        return result
+
+    population = made("population", Population, wanted[0], lambda: train_population(wanted[0], data, device))
+    hypernetwork = made(
+        "hypernetwork", Hypernetwork, wanted[1], lambda: train_hypernetwork(wanted[1], population, data, device), device=device
+    )
     return Trained(name, data, population, hypernetwork, Reference.of(population, data), seconds)

@@ -5,10 +5,12 @@ Blocks follow the diffusion transformer (Peebles and Xie, arXiv 2212.09748): con
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import log, pi
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from hf_mlops.diffusion import posterior_mean
@@ -54,7 +56,9 @@ class Block(nn.Module):
         scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).unsqueeze(1).chunk(6, -1)  # (N, 1, W)
         qkv = self.to_qkv(self.norm(x) * (1 + scale1) + shift1)  # (N, T, 3W)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, W / heads)
-        attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (N, T, W)
+        # the fused kernel of CPUs is many times slower on few tokens, where matrix products may be of reduced precision
+        with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else nullcontext():
+            attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (N, T, W)
         x = x + gate1 * self.from_heads(attended)
         return x + gate2 * self.feed_forward(self.norm(x) * (1 + scale2) + shift2)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -20,6 +22,21 @@ def choose_device(name: str = "auto") -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda' was asked for, but torch sees no CUDA device here; allowed: auto, cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def fast_products() -> Iterator[None]:
+    """Lets float32 matrix products round their factors: to bfloat16 where the CPU multiplies it, to TF32 on a GPU.
+
+    Sums stay float32. For training, where it changes no figure that was measured (`python -m benchmarks.throughput` gives the
+    time it saves); what is measured or sampled is computed without it.
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def describe_device(device: torch.device) -> dict[str, str]:

@@ -18,7 +18,7 @@ from hf_mlops.spec import ForgetSpec
 
 NONE, SINGLE, SEEN_PAIR, HELD_OUT_PAIR, LARGER = KINDS = ("nothing", "single", "seen pair", "held-out pair", "larger set")
 STEPS_SWEPT = (1, 2, 5, 10, 25, 50)
-PROMPTS_SWEPT = 6  # retain losses asked for, for each spec
+PROMPTS_SWEPT = 6  # losses asked for on D_r, and as many on D_f, for each spec
 
 
 def kind_of(spec: ForgetSpec, reference: Reference) -> str:
@@ -120,32 +120,46 @@ def prompt_sweep(
     seed: int = 0,
     steps: int = DEFAULT_STEPS,
 ) -> pd.DataFrame:
-    """Asks for several losses on D_r, from that of retrained targets up to the largest in training; one row per sample.
+    """Asks for several losses on D_r, from that of retrained targets up to nine tenths of the largest in training, and for
+    several on D_f, from four fifths to five fourths of that of retrained targets, in the range of the training.
 
-    Losses are those on the validation split, which prompts are given in.
+    Losses are those on the validation split, which prompts are given in. One row per sample; `asked` is `retain_loss` or
+    `forget_loss`.
     """
     rows = []
     with Progress("prompt sweep", len(specs), "spec") as progress:
         for spec in specs:
-            usual = hypernetwork.prompts.prompt(spec).retain_loss
-            highest = 0.9 * hypernetwork.prompts.retain_range[1].item()
-            for asked in np.geomspace(usual, max(highest, usual), PROMPTS_SWEPT):
-                samples = hypernetwork.sample(spec, n, seed, steps, retain_loss=float(asked))
-                measured = measure(hypernetwork.target, samples.weights, spec, dataset.validation)
-                retain, forget = measured.on_sets(measured.losses)
-                for index in range(n):
-                    rows.append(
-                        {
-                            "forget": str(spec),
-                            "sample": index,
-                            "prompted_retain_loss": samples.prompt.retain_loss,
-                            "observed_retain_loss": retain[index].item(),
-                            "prompted_forget_loss": samples.prompt.forget_loss,
-                            "observed_forget_loss": forget[index].item(),
-                        }
-                    )
+            for name, losses in _prompts(hypernetwork, spec).items():
+                for loss in losses.tolist():
+                    samples = hypernetwork.sample(spec, n, seed, steps, **{name: loss})
+                    measured = measure(hypernetwork.target, samples.weights, spec, dataset.validation)
+                    retain, forget = measured.on_sets(measured.losses)
+                    for index in range(n):
+                        rows.append(
+                            {
+                                "forget": str(spec),
+                                "asked": name,
+                                "sample": index,
+                                "prompted_retain_loss": samples.prompt.retain_loss,
+                                "observed_retain_loss": retain[index].item(),
+                                "prompted_forget_loss": samples.prompt.forget_loss,
+                                "observed_forget_loss": forget[index].item(),
+                            }
+                        )
             progress.advance()
     return pd.DataFrame(rows)
+
+
+def _prompts(hypernetwork: Hypernetwork, spec: ForgetSpec) -> dict[str, np.ndarray]:
+    """The losses that a `prompt_sweep` asks for."""
+    book = hypernetwork.prompts
+    usual = book.prompt(spec)
+    highest = max(0.9 * book.retain_range[1].item(), usual.retain_loss)
+    low, high = book.forget_range.tolist()
+    return {
+        "retain_loss": np.geomspace(usual.retain_loss, highest, PROMPTS_SWEPT),
+        "forget_loss": np.clip(np.geomspace(0.8, 1.25, PROMPTS_SWEPT) * usual.forget_loss, low, high),
+    }
 
 
 def prompt_alignment(sweep: pd.DataFrame) -> dict[str, float]:

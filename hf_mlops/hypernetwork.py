@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from hf_mlops import artifact, diffusion
 from hf_mlops.denoiser import Denoiser
@@ -97,6 +98,9 @@ class Samples:
 class Hypernetwork(nn.Module):
     """Denoiser, weight space, loss signal and default prompts, as one thing to train, save, load and sample from.
 
+    The denoiser is told, beside the loss signal, which of the population's data orders a target was trained in; a sample's is
+    drawn by its seed. Targets of different orders lie too far apart for their mean to be as good as they are.
+
     Build one with `from_population`, `train_hypernetwork` or `load`.
     """
 
@@ -109,13 +113,16 @@ class Hypernetwork(nn.Module):
         space: WeightSpace,
         signal: LossSignal,
         prompts: PromptBook,
+        orders: int,
     ):
         super().__init__()
         self.config, self.target, self.group_names, self.data = config, target, tuple(group_names), data
-        self.space, self.signal, self.prompts = space, signal, prompts
+        self.space, self.signal, self.prompts, self.orders = space, signal, prompts, orders
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.denoiser = Denoiser(space.tokens, space.width, signal.width, config.width, config.layers, config.heads)
+            self.denoiser = Denoiser(
+                space.tokens, space.width, signal.width + orders, config.width, config.layers, config.heads
+            )
 
     @classmethod
     def from_population(cls, config: HypernetConfig, population: Population, share: Tensor) -> Hypernetwork:
@@ -133,7 +140,12 @@ class Hypernetwork(nn.Module):
             space = Latents.fit(population.target, weights, config.space_width, config.components)
         signal = LossSignal.fit(config.variant, losses, forgotten, share)
         prompts = PromptBook.fit(losses, forgotten, population.final[rows], share)
-        return cls(config, population.target, population.group_names, population.data, space, signal, prompts)
+        orders = int(population.order[rows].max()) + 1
+        return cls(config, population.target, population.group_names, population.data, space, signal, prompts, orders)
+
+    def condition(self, losses: Tensor, forgotten: Tensor, order: Tensor) -> Tensor:
+        """What the denoiser is told: (N, G) losses, (N, G) bool, (N,) data order -> (N, width)."""
+        return torch.cat([self.signal(losses, forgotten), one_hot(order, self.orders)], 1)
 
     def place(self, device: torch.device) -> Hypernetwork:
         """Moves all that sampling computes with, in place; prompts and targets stay on the CPU."""
@@ -165,7 +177,8 @@ class Hypernetwork(nn.Module):
         device = next(self.denoiser.parameters()).device
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (self.space.tokens, self.space.width)
-        signal = self.signal(losses.to(device), forgotten.to(device))
+        order = torch.cat([torch.randint(self.orders, (1,), generator=g) for g in generators])
+        signal = self.condition(losses.to(device), forgotten.to(device), order.to(device))
 
         def noise() -> Tensor:
             return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
@@ -240,6 +253,7 @@ class Hypernetwork(nn.Module):
             "target": self.target.spec,
             "group_names": self.group_names,
             "data": self.data,
+            "orders": self.orders,
         }
 
     @classmethod
@@ -260,7 +274,7 @@ class Hypernetwork(nn.Module):
         try:
             space = SPACES[config.space](config.space_width, **parts["space"])
             signal, prompts = LossSignal(config.variant, **parts["signal"]), PromptBook(**parts["prompts"])
-            hypernetwork = cls(config, target, about["group_names"], about["data"], space, signal, prompts)
+            hypernetwork = cls(config, target, about["group_names"], about["data"], space, signal, prompts, about["orders"])
             hypernetwork.denoiser.load_state_dict(parts["denoiser"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{directory} does not hold the tensors that its configuration needs: {error}") from error

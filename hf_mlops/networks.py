@@ -19,9 +19,21 @@ from hf_mlops.artifact import sha256
 Shape = tuple[int, int, int]
 
 
+class _Linear(nn.Linear):
+    """`nn.Linear` as weight times images: where many models run on the same images, that is one matrix product for all.
+
+    `torch.func.vmap` makes a product for each model of `nn.Linear`, on a copy of the images for each: a population of `mlp-32`
+    then takes twice as long on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        return (self.weight @ x.T + self.bias.unsqueeze(1)).T
+
+
 def _mlp(hidden: int) -> Callable[[Shape, int], nn.Module]:
     def build(shape: Shape, classes: int) -> nn.Module:
-        return nn.Sequential(nn.Flatten(), nn.Linear(prod(shape), hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        return nn.Sequential(nn.Flatten(), _Linear(prod(shape), hidden), nn.ReLU(), _Linear(hidden, classes))
 
     return build
 

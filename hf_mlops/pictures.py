@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+ASKED = {"retain_loss": "retain set", "forget_loss": "forget set"}
+
 
 def accuracy_heat_map(sampled: Tensor, reference: Tensor, forgets: Sequence[str], group_names: Sequence[str]) -> Figure:
     """Accuracy on every class after each forget request: sampled classifiers over retrained ones; (specs, G) each."""
@@ -39,7 +41,11 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) 
         prompted, observed = sweep[f"prompted_{name}_loss"], sweep[f"observed_{name}_loss"]
         low, high = min(prompted.min(), observed.min()) * 0.9, max(prompted.max(), observed.max()) * 1.1
         axes.plot([low, high], [low, high], color="grey", linewidth=1, label="observed = asked for")
-        axes.scatter(prompted, observed, s=8, alpha=0.4, label="a sampled classifier")
+        for asked, where in ASKED.items():
+            rows = sweep["asked"] == asked
+            axes.scatter(
+                prompted[rows], observed[rows], s=8, alpha=0.4, label=f"a sample; the loss on the {where} was asked for"
+            )
         axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed on validation images (nats)")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from hf_mlops import artifact
 from hf_mlops.data import Dataset
-from hf_mlops.device import choose_device
+from hf_mlops.device import choose_device, fast_products
 from hf_mlops.networks import ALLOWED, is_architecture
 from hf_mlops.progress import Progress
 from hf_mlops.targets import Target
@@ -111,6 +111,11 @@ class Population:
     def final(self) -> Tensor:
         """(rows,) bool: rows at the end of their run."""
         return self.step == self.config.steps
+
+    @property
+    def order(self) -> Tensor:
+        """(rows,) int64: which data order a training row has; the runs of a chunk share one."""
+        return self.run // self.config.chunk
 
     def save(self, directory: Path) -> None:
         """Writes population.safetensors, population.json and population.csv (a line per row, without the weights).
@@ -248,13 +253,14 @@ def _train_chunk(
     order = minibatches(len(train), config.batch_size, generator)
     for step in range(1, config.steps + 1):
         batch = next(order).to(device)
-        logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
-        labels = train.labels[batch].expand(len(forgotten), -1)  # (runs, batch)
-        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-        weight = sample_weight[:, batch]
-        per_run = (loss * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
-        optimiser.zero_grad()
-        per_run.sum().backward()  # runs share no parameter: the sum's gradient is each run's own
+        with fast_products():
+            logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
+            labels = train.labels[batch].expand(len(forgotten), -1)  # (runs, batch)
+            loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+            weight = sample_weight[:, batch]
+            per_run = (loss * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
+            optimiser.zero_grad()
+            per_run.sum().backward()  # runs share no parameter: the sum's gradient is each run's own
         optimiser.step()
         schedule.step()
         progress.advance(len(forgotten))

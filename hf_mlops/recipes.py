@@ -20,7 +20,7 @@ _MNIST = Recipe(
     PopulationConfig(
         architecture="mlp-32", runs=1024, steps=1600, learning_rate=0.025, weight_decay=1e-3, checkpoints=6, reference_runs=4
     ),
-    HypernetConfig(variant="dihyfo-2", components=64, steps=6000),
+    HypernetConfig(components=64, steps=9000),
 )
 _LENET = replace(
     _MNIST.population, architecture="lenet", runs=512, steps=1900, optimiser="adamw", learning_rate=3e-3, weight_decay=1e-2

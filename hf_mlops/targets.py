@@ -199,7 +199,9 @@ class Target:
         """`logits` for a state dict whose tensors have a leading dimension M."""
         module, named = self.module, named_in_module(state)  # a module that is still to be built must not be so under vmap
         at_once = max(1, PIXELS_AT_ONCE[images.device.type] // images.numel())
-        return vmap(lambda one: functional_call(module, one, (images,)), chunk_size=at_once)(named)
+        run = vmap(lambda one: functional_call(module, one, (images,)))
+        parts = zip(*(tensor.contiguous().split(at_once) for tensor in named.values()), strict=True)
+        return torch.cat([run(dict(zip(named, part, strict=True))) for part in parts])
 
     @torch.no_grad()
     def group_metrics(self, weights: Tensor, split: Split, groups: int) -> GroupMetrics:

@@ -74,8 +74,10 @@ def test_alignment_is_1_for_samples_that_obey_and_falls_for_those_that_do_not() 
 def test_a_prompt_sweep_asks_for_losses_and_says_what_came(hypernetwork: Hypernetwork, digits: Dataset) -> None:
     spec = ForgetSpec.parse("7", digits.group_names)
     sweep = prompt_sweep(hypernetwork, digits, [spec], n=2)
-    assert len(sweep) == 12 and sweep["prompted_retain_loss"].is_monotonic_increasing
-    assert sweep[["prompted_retain_loss", "observed_retain_loss"]].corr().iloc[0, 1] > 0.8
+    assert sweep["asked"].tolist() == ["retain_loss"] * 12 + ["forget_loss"] * 12
+    for part, name in ((sweep[:12], "retain_loss"), (sweep[12:], "forget_loss")):
+        assert part[f"prompted_{name}"].is_monotonic_increasing
+        assert part[[f"prompted_{name}", f"observed_{name}"]].corr().iloc[0, 1] > 0.8
 
 
 def test_pictures_hold_what_they_are_given(
@@ -96,8 +98,9 @@ def test_pictures_hold_what_they_are_given(
     np.testing.assert_allclose(heat_map.axes[0].images[0].get_array(), sampled)
     np.testing.assert_allclose(heat_map.axes[1].images[0].get_array(), retrained)
     sweep = prompt_sweep(hypernetwork, digits, singles[:1], n=1)
-    dots = pictures.prompted_against_observed(sweep, prompt_alignment(sweep)).axes[0].collections[0].get_offsets()
-    np.testing.assert_allclose(dots[:, 1], sweep["observed_retain_loss"])
+    dots = pictures.prompted_against_observed(sweep, prompt_alignment(sweep)).axes[0].collections
+    shown = np.concatenate([part.get_offsets()[:, 1] for part in dots])
+    np.testing.assert_allclose(shown, sweep["observed_retain_loss"])
 
 
 def test_a_reference_without_held_out_pairs_has_only_seen_ones(reference: Reference) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import cosine_similarity
 
 from hf_mlops import (
     Dataset,
@@ -62,6 +64,26 @@ def test_every_sampler_and_step_count_gives_finite_weights(hypernetwork: Hyperne
     samples = hypernetwork.sample("0", 3, steps=steps, sampler=sampler)
     assert samples.weights.shape == (3, hypernetwork.target.size)
     assert samples.weights.isfinite().all()
+
+
+def test_samples_are_of_all_the_data_orders_that_targets_were_trained_in(
+    hypernetwork: Hypernetwork, population: Population, digits: Dataset
+) -> None:
+    assert hypernetwork.orders == 3 == len(population.order[~population.reference].unique())
+    sampled = hypernetwork.sample("7", 60, steps=1).weights
+    rows = population.final & ~population.reference
+    trained, order = population.weights[rows], population.order[rows]
+    drawn = torch.tensor([_drawn_order(seed) for seed in range(60)])
+    own, others = [], []
+    for one, other in product(range(3), repeat=2):
+        of_samples = sampled[drawn == one].mean(0) - sampled.mean(0)
+        of_targets = trained[order == other].mean(0) - trained.mean(0)
+        (own if one == other else others).append(cosine_similarity(of_samples, of_targets, 0).item())
+    assert min(own) > 0.2 and max(others) < 0.1
+
+
+def _drawn_order(seed: int) -> int:
+    return int(torch.randint(3, (1,), generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from own_networks import frozen
 from torch.func import functional_call
-from torch.nn.functional import conv2d, cross_entropy
+from torch.nn.functional import conv2d, cross_entropy, linear
 
 from hf_mlops import Dataset, Target, targets
-from hf_mlops.networks import ARCHITECTURES, _StridedConv
+from hf_mlops.networks import ARCHITECTURES, _Linear, _StridedConv
 from hf_mlops.targets import named_in_module
 
 
@@ -32,6 +32,11 @@ def test_many_targets_at_once_give_the_logits_of_each_alone(target: Target, digi
     for one, row in zip(weights, together, strict=True):
         state = named_in_module(target.unflatten(one))
         torch.testing.assert_close(row, functional_call(target.module, state, (digits.test.images[:20],)))
+
+
+def test_weights_times_images_is_what_a_linear_layer_computes() -> None:
+    layer, images = _Linear(20, 3), torch.randn(5, 20)
+    torch.testing.assert_close(layer(images), linear(images, layer.weight, layer.bias))
 
 
 def test_losses_and_accuracies_are_those_of_each_group(target: Target, digits: Dataset) -> None:

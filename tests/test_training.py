@@ -117,3 +117,18 @@ def test_cuda_is_refused_where_there_is_none(population: Population, digits: Dat
             Trainer(SHORT, population, digits, "cuda")
     with pytest.raises(ValueError, match="unknown device 'tpu'; allowed: auto, cpu, cuda"):
         Trainer(SHORT, population, digits, "tpu")
+
+
+def test_matrix_products_are_less_precise_in_training_only(
+    population: Population, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def spy(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(torch.get_float32_matmul_precision())
+        raise InterruptedError
+
+    monkeypatch.setattr(Trainer, "losses", spy)
+    with pytest.raises(InterruptedError):
+        Trainer(SHORT, population, digits, "cpu").train_step()
+    assert seen == ["medium"] and torch.get_float32_matmul_precision() == "highest"

@@ -3,6 +3,7 @@
     python -m benchmarks.indistinguishable --dataset digits
 
 For each spec: samples against fresh targets, and one half of the fresh targets against the other, which is what chance gives.
+"alone" is what a logistic regression tells from losses, confidences or accuracies by themselves.
 Each fresh target has a data order and sample weights of its own. Writes
 benchmarks/results/indistinguishable-DATASET-NETWORK.csv.
 """
@@ -22,7 +23,8 @@ from hf_mlops.audit import measure
 from hf_mlops.twosample import behaviour, tell_apart
 
 SPECS = ("", "1", "7", "3,8", "0,4,9")
-STEPS_COMPARED = (2, 5, 10, 25)
+STEPS_COMPARED = (1, 2, 5, 10, 25)
+MEASURES = ("log losses", "confidences", "accuracies")
 
 
 @click.command(help=__doc__)
@@ -42,17 +44,24 @@ def command(targets: int, **choice: Any) -> None:
         real = behaviour(made.population.target, fresh[:, number], data.test, len(data.group_names))
         half = targets // 2
         disagreement = measure(made.population.target, fresh[:, number], spec, data.test).disagreement()
-        row = {"forget": str(spec), "steps": "fresh against fresh", **tell_apart(real[:half], real[half:])}
+        row = {"forget": str(spec), "steps": "fresh against fresh", **compare(real[:half], real[half:])}
         rows.append({**row, "spread of log loss": log_loss_spread(real, spec), "disagreement": disagreement})
         for steps in STEPS_COMPARED:
             weights = hypernetwork.sample(spec, targets, seed, steps).weights
             sampled = behaviour(hypernetwork.target, weights, data.test, len(data.group_names))
-            row = {"forget": str(spec), "steps": str(steps), **tell_apart(real, sampled)}
+            row = {"forget": str(spec), "steps": str(steps), **compare(real, sampled)}
             disagreement = measure(hypernetwork.target, weights, spec, data.test).disagreement()
             rows.append({**row, "spread of log loss": log_loss_spread(sampled, spec), "disagreement": disagreement})
     write_table(f"indistinguishable-{made.name}", pd.DataFrame(rows))
     means = pd.DataFrame(rows).groupby("steps", sort=False).mean(numeric_only=True)
     print(means.to_string(float_format="%.3f"))
+
+
+def compare(real: torch.Tensor, sampled: torch.Tensor) -> dict[str, float]:
+    """Areas under the ROC curve: of both judges on everything, and on each measure alone."""
+    parts = zip(MEASURES, real.chunk(3, 1), sampled.chunk(3, 1), strict=True)
+    alone = {f"{name} alone": tell_apart(*pair)["logistic regression"] for name, *pair in parts}
+    return {**tell_apart(real, sampled), **alone}
 
 
 def log_loss_spread(features: torch.Tensor, spec: ForgetSpec) -> float:

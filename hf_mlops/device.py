@@ -28,8 +28,8 @@ def choose_device(name: str = "auto") -> torch.device:
 def fast_products() -> Iterator[None]:
     """Lets float32 matrix products round their factors: to bfloat16 where the CPU multiplies it, to TF32 on a GPU.
 
-    Sums stay float32. For training, where it changes no figure that was measured (`python -m benchmarks.throughput` gives the
-    time it saves); what is measured or sampled is computed without it.
+    Sums stay float32. For training, where it changes nothing that was measured but the time (docs/results.md); what is
+    measured or sampled is computed without it.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")

@@ -35,7 +35,7 @@ class HypernetConfig:
     width: int = 128  # of the transformer
     layers: int = 4
     heads: int = 4
-    steps: int = 2000  # optimiser steps
+    steps: int = 1000  # optimiser steps; with more, sets of groups never seen lose (python -m benchmarks.ablation)
     batch_size: int = 128  # population rows a step
     images: int = 64  # images a step that the behavioural loss runs on
     mix: float = (

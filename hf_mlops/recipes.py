@@ -30,7 +30,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("digits", "mlp-16"): Recipe(PopulationConfig(), HypernetConfig()),
     ("mnist", "mlp-32"): _MNIST,
     ("mnist", "mlp-10"): replace(_MNIST, population=replace(_MNIST.population, architecture="mlp-10")),
-    ("mnist", "lenet"): replace(_MNIST, population=_LENET),
+    ("mnist", "lenet"): Recipe(_LENET, HypernetConfig(steps=4000)),
     ("fashion-mnist", "mlp-32"): _MNIST,
 }
 

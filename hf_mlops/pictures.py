@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-ASKED = {"retain_loss": "retain set", "forget_loss": "forget set"}
+ASKED = {"retain_loss": "loss on the retain set", "forget_loss": "loss on the forget set"}
 
 
 def accuracy_heat_map(sampled: Tensor, reference: Tensor, forgets: Sequence[str], group_names: Sequence[str]) -> Figure:
@@ -35,7 +35,7 @@ def accuracy_heat_map(sampled: Tensor, reference: Tensor, forgets: Sequence[str]
 
 def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) -> Figure:
     """Losses asked for against losses of the classifiers sampled, a dot per sample, with the line of a perfect answer."""
-    figure = Figure(figsize=(10, 5), layout="constrained")
+    figure = Figure(figsize=(10, 5.4), layout="constrained")
     titles = {"retain": "what is kept (retain set)", "forget": "what is forgotten (forget set)"}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         prompted, observed = sweep[f"prompted_{name}_loss"], sweep[f"observed_{name}_loss"]
@@ -43,16 +43,14 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) 
         axes.plot([low, high], [low, high], color="grey", linewidth=1, label="observed = asked for")
         for asked, where in ASKED.items():
             rows = sweep["asked"] == asked
-            axes.scatter(
-                prompted[rows], observed[rows], s=8, alpha=0.4, label=f"a sample; the loss on the {where} was asked for"
-            )
+            axes.scatter(prompted[rows], observed[rows], s=8, alpha=0.4, label=f"a sample, asked for its {where}")
         axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed on validation images (nats)")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(LogLocator(subs=(2, 5)))
             axis.set_minor_formatter("{x:g}" if high / low < 10 else "")
         axes.set_title(f"{title}: R² = {alignment[name]:.3f}")
-        axes.legend()
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)  # inside it would cover dots
     figure.suptitle(f"Does a sample have the losses it was asked for? R² over both sets: {alignment['both']:.3f}")
     return figure
 

@@ -1,6 +1,6 @@
 """What each choice in the hypernetwork buys: the recipe of a data set, and variations of it that each change one thing.
 
-    python -m benchmarks.ablation --dataset digits                     # all of them, two to four minutes each on two cores
+    python -m benchmarks.ablation --dataset digits                      # all of them, one to three minutes each on two cores
     python -m benchmarks.ablation --dataset digits --only "64 latents"    # one; the table keeps its other rows
 
 Writes benchmarks/results/ablation-DATASET-NETWORK.csv.
@@ -16,13 +16,13 @@ import click
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import trange
 
 from benchmarks import RESULTS, write_table
 from benchmarks.quality import figures
 from benchmarks.trained import Trained, options, trained
 from hf_mlops import Population, Reference, train_population
 from hf_mlops.hypernetwork import DEFAULT_STEPS
+from hf_mlops.progress import Progress
 from hf_mlops.training import Trainer
 
 HYPERNET: dict[str, dict[str, Any]] = {
@@ -124,8 +124,10 @@ def vary(name: str, base: Trained, device: str) -> Trained:
     recipe = base.hypernetwork.config
     config = replace(recipe, steps=round(STEPS.get(name, 1) * recipe.steps), **HYPERNET.get(name, {}))
     trainer = METHOD.get(name, Trainer)(config, population, base.dataset, device)
-    for _ in trange(config.steps, desc=name):
-        trainer.train_step()
+    with Progress(name, config.steps) as progress:
+        while trainer.step < config.steps:
+            trainer.train_step()
+            progress.advance()
     hypernetwork = trainer.result()
     seconds = {"population": middle - started, "hypernetwork": time.monotonic() - middle}
     return Trained(base.name, base.dataset, population, hypernetwork, reference, seconds)

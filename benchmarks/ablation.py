@@ -35,8 +35,7 @@ HYPERNET: dict[str, dict[str, Any]] = {
     "no behavioural loss": {"behaviour": 0.0},
     "behavioural loss 5": {"behaviour": 5.0},
     "divergence alone": {"log_error": 0.0},
-    "images not mixed": {"mix": 0.0},
-    "no noise on the signal": {"signal_noise": 0.0},
+    "three fifths composed": {"composed": 0.6},
     "learning rate 1e-3": {"learning_rate": 1e-3},
 }
 STEPS = {"half the steps": 0.5, "twice the steps": 2.0}
@@ -53,6 +52,14 @@ class Untold(Trainer):
 
     def __init__(self, config: Any, population: Population, *rest: Any):
         super().__init__(config, replace(population, config=replace(population.config, chunk=population.config.runs)), *rest)
+
+
+class Uncomposed(Trainer):
+    """Leaves no class out of a target's predictions: learns of sets that runs forgot only."""
+
+    def __init__(self, *rest: Any):
+        super().__init__(*rest)
+        self.groups_are_classes = False
 
 
 class Noisier(Trainer):
@@ -92,6 +99,7 @@ class Guidance(Trainer):
 
 METHOD: dict[str, type[Trainer]] = {
     "not told the data order": Untold,
+    "nothing composed": Uncomposed,
     "more of the high noise levels": Noisier,
     "classifier-free guidance, 1.5": Guidance,
 }

@@ -149,17 +149,27 @@ class PromptBook(nn.Module):
         forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
         if forget_loss is not None and not mask.any():
             raise ValueError(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
-        which = mask.long(), torch.arange(len(mask))
-        logs = self.usual[which] @ _features(mask[None], pairs=self.usual.shape[2] > len(mask) + 1)[0]
+        logs = self._usual_logs(mask[None])[0]
         if retain_loss is not None:
             usual, _ = self._means(logs, mask)
-            logs = logs + self.course[which] @ _powers(((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log(), mask[None])[0]
+            course = self.course[mask.long(), torch.arange(len(mask))]
+            logs = logs + course @ _powers(((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log(), mask[None])[0]
         losses = (logs.exp() - LOSS_FLOOR).clamp_min(0)
         for asked, members, now in zip((retain_loss, forget_loss), (~mask, mask), self._means(logs, mask), strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
                 losses = torch.where(members, losses * asked / now.clamp_min(1e-9), losses)
         retain, forget = set_means(losses[None], mask[None], self.share)
         return Prompt(losses, retain.item(), forget.item())
+
+    def usual_losses(self, forgotten: Tensor) -> Tensor:
+        """Losses (N, G) that retrained targets have on each group, nats, from the groups forgotten, (N, G) bool."""
+        return (self._usual_logs(forgotten).exp() - LOSS_FLOOR).clamp_min(0)
+
+    def _usual_logs(self, forgotten: Tensor) -> Tensor:
+        """Usual log losses, (N, G), from the groups forgotten, (N, G) bool."""
+        groups = torch.arange(forgotten.shape[1], device=forgotten.device)
+        features = _features(forgotten, pairs=self.usual.shape[2] > len(groups) + 1)
+        return (self.usual[forgotten.long(), groups] * features[:, None]).sum(2)
 
     def _means(self, logs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses (1,) over D_r and D_f of log losses (G,)."""

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, mse_loss
+from torch.nn.functional import kl_div
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hf_mlops import artifact
 from hf_mlops.data import Dataset
 from hf_mlops.device import choose_device, fast_products
 from hf_mlops.diffusion import add_noise
-from hf_mlops.hypernetwork import HypernetConfig, Hypernetwork
+from hf_mlops.hypernetwork import UNTOLD, HypernetConfig, Hypernetwork
 from hf_mlops.population import Population
 from hf_mlops.progress import Progress
 
 CHECKPOINT_SECONDS = 20.0
 LOG_EVERY = 50
+NEVER = -1e4  # a logit of no probability, finite so that 0 times its logarithm is 0
 
 
 class Trainer:
@@ -30,7 +31,7 @@ class Trainer:
     Args:
         config: shape and training of the hypernetwork.
         population: only its training rows are used.
-        dataset: its training images, mixed in pairs, carry the behavioural loss.
+        dataset: its training images carry the behavioural loss.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
@@ -46,8 +47,10 @@ class Trainer:
         rows = ~population.reference
         self.weights = population.weights[rows].to(self.device)
         self.tokens = self.hypernetwork.space.encode(self.weights).float()
-        told = population.losses[rows], population.forgotten[rows], population.order[rows]
-        self.signal = self.hypernetwork.condition(*(tensor.to(self.device) for tensor in told))
+        self.forgotten, self.order = population.forgotten[rows], population.order[rows]
+        self.signal = self._signal(population.losses[rows], self.forgotten, self.order)
+        self.ends = population.final[rows].nonzero()[:, 0]
+        self.groups_are_classes = torch.equal(dataset.train.groups, dataset.train.labels)
         self.target = population.target.to(self.device)
         self.images = dataset.train.images.to(self.device)
         self.model = self.hypernetwork.denoiser.train()
@@ -83,31 +86,59 @@ class Trainer:
         return torch.rand(self.config.batch_size, generator=self.generator)
 
     def losses(self) -> tuple[Tensor, Tensor]:
-        """Weight-space and behavioural loss on a random batch."""
-        rows = torch.randint(len(self.tokens), (self.config.batch_size,), generator=self.generator).to(self.device)
-        first, second = torch.randint(len(self.images), (2, self.config.images), generator=self.generator).to(self.device)
-        share = self.config.mix * torch.rand(self.config.images, 1, 1, 1, generator=self.generator).to(self.device)
-        images = torch.lerp(self.images[first], self.images[second], share)
+        """Weight-space and behavioural loss on a random batch: rows of the population, and composed ones.
+
+        Half of the rows of the population are at the end of their run, since that is what samples are asked to be by default.
+        A composed row stands for a set of classes that perhaps no run forgot: a target at the end of its run that forgot a
+        part of it is to be what it is with the other classes left out. There are no true tokens of such a row. Under the noise
+        are, for half of them, those of the target, moved as the linear guess moves; for the other half the target's as they
+        are and no data order, as where a sample is to stay near start weights.
+        """
+        size, generator = self.config.batch_size, self.generator
+        composed = round(self.config.composed * size)
+        some, start, ended = slice(composed), slice(composed // 2), slice((size + composed) // 2)
+        rows = torch.randint(len(self.tokens), (size,), generator=generator)
+        rows[ended] = self.ends[torch.randint(len(self.ends), (ended.stop,), generator=generator)]
+        images = self.images[torch.randint(len(self.images), (self.config.images,), generator=generator).to(self.device)]
         time = self.times().to(self.device)
-        clean = self.tokens[rows]  # (B, T, W)
-        noise = torch.randn(clean.shape, generator=self.generator).to(self.device)
-        blur = self.config.signal_noise * torch.randn(len(rows), self.signal.shape[1], generator=self.generator).to(self.device)
-        predicted = self.model(add_noise(clean, noise, time), time, self.signal[rows] + blur)
-        return mse_loss(predicted, clean), self._behaviour_loss(predicted, self.weights[rows], images)
+        noise = torch.randn(size, *self.tokens.shape[1:], generator=generator).to(self.device)
 
-    def _behaviour_loss(self, predicted: Tensor, weights: Tensor, images: Tensor) -> Tensor:
-        """How far the decoded classifiers' predictions are from those of the true targets: KL divergence, nats an image.
+        forgotten, order = self.forgotten[rows], self.order[rows]
+        order[start] = UNTOLD
+        left_out = torch.zeros_like(forgotten)
+        if self.groups_are_classes:
+            left_out[some] = further_groups(forgotten[some], generator)
+        there = rows.to(self.device)
+        clean, signal = self.tokens[there], self.signal[there]  # (B, T, W), (B, signal width)
+        signal[some] = self._usual_signal(forgotten[some] | left_out[some], order[some])
+        moved = clean.clone()
+        moved[some] += self.model.guess(signal[some]) - self.model.guess(self._usual_signal(forgotten[some], order[some]))
+        moved[start] = clean[start]
+        predicted = self.model(add_noise(moved, noise, time), time, signal)
+        left_out = left_out.to(self.device)
+        weight_loss = (~left_out.any(1)[:, None, None] * (predicted - clean).square()).mean()
+        return weight_loss, self._behaviour_loss(predicted, self.weights[there], left_out, images)
 
-        It hardly sees classes that both give next to no probability, such as the forgotten ones, whose loss is what
-        a prompt asks for: the squared error of all log probabilities adds those.
+    def _signal(self, losses: Tensor, forgotten: Tensor, order: Tensor) -> Tensor:
+        return self.hypernetwork.condition(*(tensor.to(self.device) for tensor in (losses, forgotten, order)))
+
+    def _usual_signal(self, forgotten: Tensor, order: Tensor) -> Tensor:
+        return self._signal(self.hypernetwork.prompts.usual_losses(forgotten), forgotten, order)
+
+    def _behaviour_loss(self, predicted: Tensor, weights: Tensor, left_out: Tensor, images: Tensor) -> Tensor:
+        """How far the decoded classifiers' predictions are from those of the true targets, with classes (B, classes) left out.
+
+        The KL divergence, nats an image. It hardly sees classes that both give next to no probability, such as the
+        forgotten ones, whose loss is what a prompt asks for: the squared error of all log probabilities adds those.
         """
         if self.config.behaviour == 0:
             return torch.zeros((), device=self.device)
+        never = left_out[:, None]  # (B, 1, classes)
         with torch.no_grad():
-            true = self.target.logits(weights, images).log_softmax(-1).flatten(0, 1)  # (B * images, classes)
-        given = self.target.logits(self.hypernetwork.space.decode(predicted), images).log_softmax(-1).flatten(0, 1)
-        divergence = kl_div(given, true, log_target=True, reduction="batchmean")
-        return divergence + self.config.log_error * mse_loss(given, true)
+            true = self.target.logits(weights, images).masked_fill(never, NEVER).log_softmax(-1)  # (B, images, classes)
+        given = self.target.logits(self.hypernetwork.space.decode(predicted), images).log_softmax(-1)
+        divergence = kl_div(given.flatten(0, 1), true.flatten(0, 1), log_target=True, reduction="batchmean")
+        return divergence + self.config.log_error * (given - true).masked_fill(never, 0).square().mean()
 
     def result(self) -> Hypernetwork:
         """The hypernetwork with the averaged weights."""
@@ -216,3 +247,17 @@ def train_hypernetwork(
             keep()
             raise
     return trainer.result()
+
+
+def further_groups(forgotten: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws groups to leave out as well: one with chance 1/2, two with 1/4, and so on; but one at least is retained.
+
+    Args:
+        forgotten: (N, G) bool; the groups in D_f.
+
+    Returns:
+        (N, G) bool, false for all of those.
+    """
+    wanted = torch.empty(len(forgotten), 1).geometric_(0.5, generator=generator)
+    shuffled = (torch.rand(forgotten.shape, generator=generator) + forgotten).argsort(1).argsort(1)  # those retained first
+    return shuffled < wanted.minimum((~forgotten).sum(1, keepdim=True) - 1)

@@ -8,7 +8,7 @@ import torch
 
 from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
 from hf_mlops import training as training_module
-from hf_mlops.training import Trainer, train_hypernetwork
+from hf_mlops.training import Trainer, further_groups, train_hypernetwork
 
 SHORT = HypernetConfig(steps=12, batch_size=16, width=32, layers=2, components=32)
 
@@ -132,3 +132,40 @@ def test_matrix_products_are_less_precise_in_training_only(
     with pytest.raises(InterruptedError):
         Trainer(SHORT, population, digits, "cpu").train_step()
     assert seen == ["medium"] and torch.get_float32_matmul_precision() == "highest"
+
+
+def test_further_groups_are_retained_ones_and_one_is_left(population: Population) -> None:
+    forgotten = population.forgotten[~population.reference]
+    further = further_groups(forgotten, torch.Generator().manual_seed(0))
+    assert not (further & forgotten).any()
+    assert further.any(1).all()
+    assert not (further | forgotten).all(1).any()
+    counts = further.sum(1).bincount() / len(further)
+    assert 0.4 < counts[1] < 0.6 and 0.15 < counts[2] < 0.35
+    all_but_two = torch.tensor([[True, False, True, False]]).repeat(20, 1)
+    assert (further_groups(all_but_two, torch.Generator().manual_seed(0)).sum(1) == 1).all()
+    one_of_two = torch.tensor([[True, False]])
+    assert not further_groups(one_of_two, torch.Generator().manual_seed(0)).any()
+
+
+def test_a_target_with_a_class_left_out_is_what_the_behavioural_loss_wants(population: Population, digits: Dataset) -> None:
+    trainer = Trainer(replace(SHORT, token_width=128, components=128), population, digits, "cpu")
+    weights, images = trainer.weights[:4], digits.train.images[:32]
+    left_out = torch.zeros(4, 10, dtype=torch.bool)
+    left_out[:, 7] = True
+    without = weights.clone()
+    without[:, -3] -= 1000  # the last ten weights are the biases of the classes
+    wanted = trainer._behaviour_loss(trainer.hypernetwork.space.encode(without).float(), weights, left_out, images)
+    as_it_is = trainer._behaviour_loss(trainer.hypernetwork.space.encode(weights).float(), weights, left_out, images)
+    assert wanted.abs() < 1e-3 < as_it_is
+
+
+def test_only_groups_that_are_classes_are_left_out(population: Population, digits: Dataset) -> None:
+    """A row that is composed of nothing further has weights to come near to."""
+    config = replace(SHORT, composed=1.0)
+    others = replace(digits, train=replace(digits.train, groups=digits.train.labels.flip(0)))
+    with torch.no_grad():
+        composed, behaviour = Trainer(config, population, digits, "cpu").losses()
+        plain, _ = Trainer(config, replace(population, data=others.identity), others, "cpu").losses()
+    assert composed == 0 < behaviour
+    assert plain > 0

@@ -55,11 +55,23 @@ class Untold(Trainer):
 
 
 class Uncomposed(Trainer):
-    """Leaves no class out of a target's predictions: learns of sets that runs forgot only."""
+    """Leaves no class out of a target's predictions: learns only of sets that runs forgot."""
 
-    def __init__(self, *rest: Any):
-        super().__init__(*rest)
-        self.groups_are_classes = False
+    def left_out(self, forgotten: Tensor) -> Tensor:
+        return torch.zeros_like(forgotten)
+
+
+class Unpaired(Trainer):
+    """Composes no set that has a held-out pair in it, so that those are new to the hypernetwork, too."""
+
+    def __init__(self, config: Any, population: Population, *rest: Any):
+        super().__init__(config, population, *rest)
+        self.first, self.second = population.held_out.T
+
+    def left_out(self, forgotten: Tensor) -> Tensor:
+        further = super().left_out(forgotten)
+        both = forgotten | further
+        return further & ~(both[:, self.first] & both[:, self.second]).any(1, keepdim=True)
 
 
 class Noisier(Trainer):
@@ -100,6 +112,7 @@ class Guidance(Trainer):
 METHOD: dict[str, type[Trainer]] = {
     "not told the data order": Untold,
     "nothing composed": Uncomposed,
+    "no held-out pair composed": Unpaired,
     "more of the high noise levels": Noisier,
     "classifier-free guidance, 1.5": Guidance,
 }

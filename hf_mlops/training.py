@@ -85,6 +85,10 @@ class Trainer:
         """Noise levels of a batch: (B,) in 0 to 1."""
         return torch.rand(self.config.batch_size, generator=self.generator)
 
+    def left_out(self, forgotten: Tensor) -> Tensor:
+        """Which classes to leave out of targets that forgot these, (N, G) bool: none where groups are not classes."""
+        return further_groups(forgotten, self.generator) if self.groups_are_classes else torch.zeros_like(forgotten)
+
     def losses(self) -> tuple[Tensor, Tensor]:
         """Weight-space and behavioural loss on a random batch: rows of the population, and composed ones.
 
@@ -106,8 +110,7 @@ class Trainer:
         forgotten, order = self.forgotten[rows], self.order[rows]
         order[start] = UNTOLD
         left_out = torch.zeros_like(forgotten)
-        if self.groups_are_classes:
-            left_out[some] = further_groups(forgotten[some], generator)
+        left_out[some] = self.left_out(forgotten[some])
         there = rows.to(self.device)
         clean, signal = self.tokens[there], self.signal[there]  # (B, T, W), (B, signal width)
         signal[some] = self._usual_signal(forgotten[some] | left_out[some], order[some])

@@ -100,7 +100,8 @@ class Trainer:
         """
         size, generator = self.config.batch_size, self.generator
         composed = round(self.config.composed * size)
-        some, start, ended = slice(composed), slice(composed // 2), slice((size + composed) // 2)
+        some, start, others = slice(composed), slice(composed // 2), slice(composed // 2, composed)
+        ended = slice((size + composed) // 2)
         rows = torch.randint(len(self.tokens), (size,), generator=generator)
         rows[ended] = self.ends[torch.randint(len(self.ends), (ended.stop,), generator=generator)]
         images = self.images[torch.randint(len(self.images), (self.config.images,), generator=generator).to(self.device)]
@@ -115,8 +116,8 @@ class Trainer:
         clean, signal = self.tokens[there], self.signal[there]  # (B, T, W), (B, signal width)
         signal[some] = self._usual_signal(forgotten[some] | left_out[some], order[some])
         moved = clean.clone()
-        moved[some] += self.model.guess(signal[some]) - self.model.guess(self._usual_signal(forgotten[some], order[some]))
-        moved[start] = clean[start]
+        before = self._usual_signal(forgotten[others], order[others])
+        moved[others] += self.model.guess(signal[others]) - self.model.guess(before)
         predicted = self.model(add_noise(moved, noise, time), time, signal)
         left_out = left_out.to(self.device)
         weight_loss = (~left_out.any(1)[:, None, None] * (predicted - clean).square()).mean()

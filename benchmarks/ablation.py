@@ -94,7 +94,7 @@ class Guided(nn.Module):
 
 
 class Guidance(Trainer):
-    """Trains a tenth of the rows without a signal; samples are pushed half as far again from what comes without one."""
+    """A tenth of the population's rows has no signal in training; samples are pushed half as far again from that."""
 
     def losses(self) -> tuple[Tensor, Tensor]:
         signal = self.signal

@@ -60,7 +60,8 @@ def command(targets: int, **choice: Any) -> None:
 def compare(real: torch.Tensor, sampled: torch.Tensor) -> dict[str, float]:
     """Areas under the ROC curve: of both judges on everything, and on each measure alone."""
     parts = zip(MEASURES, real.chunk(3, 1), sampled.chunk(3, 1), strict=True)
-    alone = {f"{name} alone": tell_apart(*pair)["logistic regression"] for name, *pair in parts}
+    judge = "logistic regression"
+    alone = {f"{name} alone": tell_apart(*pair, judges=[judge])[judge] for name, *pair in parts}
     return {**tell_apart(real, sampled), **alone}
 
 

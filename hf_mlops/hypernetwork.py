@@ -96,7 +96,8 @@ class Hypernetwork(nn.Module):
     """Denoiser, weight space, loss signal and default prompts, as one thing to train, save, load and sample from.
 
     The denoiser is told, beside the loss signal, which of the population's data orders a target was trained in; a sample's is
-    drawn by its seed. Targets of different orders lie too far apart for their mean to be as good as they are.
+    drawn by its seed, but one that begins at start weights is told none. Targets of different orders lie too far apart for
+    their mean to be as good as they are.
 
     Build one with `from_population`, `train_hypernetwork` or `load`.
     """

@@ -128,7 +128,7 @@ class PromptBook(nn.Module):
         for status, group, rows in cases:
             usual[status, group] = ridge(features[rows & final], logs[rows & final, group])
             expected[rows, group] = features[rows] @ usual[status, group]
-        usual_retain, _ = set_means((expected.exp() - LOSS_FLOOR).clamp_min(0), forgotten, share)
+        usual_retain, _ = set_means(_losses(expected), forgotten, share)
         off = ((retain + LOSS_FLOOR) / (usual_retain + LOSS_FLOOR)).log()
         for status, group, rows in cases:
             course[status, group] = ridge(_powers(off[rows], forgotten[rows]), (logs - expected)[rows, group])
@@ -154,7 +154,7 @@ class PromptBook(nn.Module):
             usual, _ = self._means(logs, mask)
             course = self.course[mask.long(), torch.arange(len(mask))]
             logs = logs + course @ _powers(((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log(), mask[None])[0]
-        losses = (logs.exp() - LOSS_FLOOR).clamp_min(0)
+        losses = _losses(logs)
         for asked, members, now in zip((retain_loss, forget_loss), (~mask, mask), self._means(logs, mask), strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
                 losses = torch.where(members, losses * asked / now.clamp_min(1e-9), losses)
@@ -163,17 +163,22 @@ class PromptBook(nn.Module):
 
     def usual_losses(self, forgotten: Tensor) -> Tensor:
         """Losses (N, G) that retrained targets have on each group, nats, from the groups forgotten, (N, G) bool."""
-        return (self._usual_logs(forgotten).exp() - LOSS_FLOOR).clamp_min(0)
+        return _losses(self._usual_logs(forgotten))
 
     def _usual_logs(self, forgotten: Tensor) -> Tensor:
         """Usual log losses, (N, G), from the groups forgotten, (N, G) bool."""
-        groups = torch.arange(forgotten.shape[1], device=forgotten.device)
-        features = _features(forgotten, pairs=self.usual.shape[2] > len(groups) + 1)
-        return (self.usual[forgotten.long(), groups] * features[:, None]).sum(2)
+        groups = forgotten.shape[1]
+        features = _features(forgotten, pairs=self.usual.shape[2] > groups + 1)
+        return (self.usual[forgotten.long(), torch.arange(groups)] * features[:, None]).sum(2)
 
     def _means(self, logs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses (1,) over D_r and D_f of log losses (G,)."""
-        return set_means((logs.exp() - LOSS_FLOOR).clamp_min(0)[None], mask[None], self.share)
+        return set_means(_losses(logs)[None], mask[None], self.share)
+
+
+def _losses(logs: Tensor) -> Tensor:
+    """Losses of log losses, which may say less than 0 where they are computed."""
+    return (logs.exp() - LOSS_FLOOR).clamp_min(0)
 
 
 def _features(forgotten: Tensor, pairs: bool) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -16,6 +19,10 @@ from hf_mlops.prompt import LOSS_FLOOR
 from hf_mlops.targets import Target
 
 FOLDS = 5
+JUDGES: dict[str, Callable[[int], BaseEstimator]] = {  # made from a seed
+    "logistic regression": lambda seed: make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+    "gradient boosting": lambda seed: GradientBoostingClassifier(random_state=seed),
+}
 
 
 def behaviour(target: Target, weights: Tensor, split: Split, groups: int) -> Tensor:
@@ -24,12 +31,12 @@ def behaviour(target: Target, weights: Tensor, split: Split, groups: int) -> Ten
     return torch.cat([(metrics.losses + LOSS_FLOOR).log(), metrics.confidences, metrics.accuracies], 1)
 
 
-def tell_apart(first: Tensor, second: Tensor, seed: int = 0) -> dict[str, float]:
+def tell_apart(first: Tensor, second: Tensor, seed: int = 0, judges: Iterable[str] = JUDGES) -> dict[str, float]:
     """How well two sets of feature rows, (N, F) and (M, F), can be told apart.
 
     Returns:
-        for `logistic regression` and `gradient boosting` the area under the ROC curve, mean over `FOLDS` cross-validation
-        folds: 0.5 is chance, 1 is always.
+        for each of the judges, by default all, the area under the ROC curve, mean over `FOLDS` cross-validation folds: 0.5 is
+        chance, 1 is always.
 
     Raises:
         ValueError: fewer rows than folds in one of the sets.
@@ -39,11 +46,7 @@ def tell_apart(first: Tensor, second: Tensor, seed: int = 0) -> dict[str, float]
     features = torch.cat([first, second]).numpy()
     labels = np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    judges = {
-        "logistic regression": make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        "gradient boosting": GradientBoostingClassifier(random_state=seed),
-    }
     return {
-        name: float(cross_val_score(judge, features, labels, cv=folds, scoring="roc_auc").mean())
-        for name, judge in judges.items()
+        name: float(cross_val_score(JUDGES[name](seed), features, labels, cv=folds, scoring="roc_auc").mean())
+        for name in judges
     }

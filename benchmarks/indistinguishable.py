@@ -3,8 +3,10 @@
     python -m benchmarks.indistinguishable --dataset digits
 
 For each spec: samples against fresh targets, and one half of the fresh targets against the other, which is what chance gives.
-"alone" is what a logistic regression tells from losses, confidences or accuracies by themselves.
-Each fresh target has a data order and sample weights of its own. Writes
+"alone" is what a logistic regression tells from losses, confidences or accuracies by themselves; "same means" and "same means
+and covariance" are what gradient boosting still tells from losses and confidences once samples are given those of one half of
+the fresh targets, against the other half. "off" is by how many standard deviations of fresh targets the mean log loss of
+samples on a class of D_r is off, root mean square. Each fresh target has a data order and sample weights of its own. Writes
 benchmarks/results/indistinguishable-DATASET-NETWORK.csv.
 """
 
@@ -15,16 +17,18 @@ from typing import Any
 import click
 import pandas as pd
 import torch
+from torch import Tensor
 
 from benchmarks import write_table
 from benchmarks.trained import options, trained
-from hf_mlops import ForgetSpec, retrain
+from hf_mlops import Dataset, ForgetSpec, Target, retrain
 from hf_mlops.audit import measure
 from hf_mlops.twosample import behaviour, tell_apart
 
 SPECS = ("", "1", "7", "3,8", "0,4,9")
 STEPS_COMPARED = (1, 2, 5, 10, 25)
 MEASURES = ("log losses", "confidences", "accuracies")
+LINEAR, TREES = "logistic regression", "gradient boosting"
 
 
 @click.command(help=__doc__)
@@ -41,34 +45,50 @@ def command(targets: int, **choice: Any) -> None:
     )
     rows = []
     for number, spec in enumerate(specs):
-        real = behaviour(made.population.target, fresh[:, number], data.test, len(data.group_names))
-        half = targets // 2
-        disagreement = measure(made.population.target, fresh[:, number], spec, data.test).disagreement()
-        row = {"forget": str(spec), "steps": "fresh against fresh", **compare(real[:half], real[half:])}
-        rows.append({**row, "spread of log loss": log_loss_spread(real, spec), "disagreement": disagreement})
-        for steps in STEPS_COMPARED:
-            weights = hypernetwork.sample(spec, targets, seed, steps).weights
-            sampled = behaviour(hypernetwork.target, weights, data.test, len(data.group_names))
-            row = {"forget": str(spec), "steps": str(steps), **compare(real, sampled)}
-            disagreement = measure(hypernetwork.target, weights, spec, data.test).disagreement()
-            rows.append({**row, "spread of log loss": log_loss_spread(sampled, spec), "disagreement": disagreement})
+        real = fresh[:, number]
+        others = {str(steps): hypernetwork.sample(spec, targets, seed, steps).weights for steps in STEPS_COMPARED}
+        chance = compare(hypernetwork.target, *real.chunk(2), spec, data)
+        rows.append({"forget": str(spec), "steps": "fresh against fresh", **chance})
+        for steps, weights in others.items():
+            row = {"forget": str(spec), "steps": steps, **compare(hypernetwork.target, real, weights, spec, data)}
+            rows.append({**row, **once_matched(hypernetwork.target, real, weights, spec, data)})
     write_table(f"indistinguishable-{made.name}", pd.DataFrame(rows))
     means = pd.DataFrame(rows).groupby("steps", sort=False).mean(numeric_only=True)
-    print(means.to_string(float_format="%.3f"))
+    print(means.T.to_string(float_format="%.3f"))
 
 
-def compare(real: torch.Tensor, sampled: torch.Tensor) -> dict[str, float]:
-    """Areas under the ROC curve: of both judges on everything, and on each measure alone."""
-    parts = zip(MEASURES, real.chunk(3, 1), sampled.chunk(3, 1), strict=True)
-    judge = "logistic regression"
-    alone = {f"{name} alone": tell_apart(*pair, judges=[judge])[judge] for name, *pair in parts}
-    return {**tell_apart(real, sampled), **alone}
+def compare(target: Target, real: Tensor, sampled: Tensor, spec: ForgetSpec, data: Dataset) -> dict[str, float]:
+    """Areas under the ROC curve, of both judges on everything and of one on each measure alone, and what tells them apart."""
+    groups, kept = len(data.group_names), ~torch.tensor(spec.mask)
+    first, second = (behaviour(target, weights, data.test, groups) for weights in (real, sampled))
+    result = tell_apart(first, second)
+    for name, *pair in zip(MEASURES, first.chunk(3, 1), second.chunk(3, 1), strict=True):
+        result[f"{name} alone"] = tell_apart(*pair, judges=[LINEAR])[LINEAR]
+    for name, split in (("training", data.train), ("test", data.test)):
+        one, other = (behaviour(target, weights, split, groups)[:, :groups][:, kept] for weights in (real, sampled))
+        result[f"off, {name} images"] = float(((other.mean(0) - one.mean(0)) / one.std(0)).square().mean().sqrt())
+    result["spread of log loss"] = float(second[:, :groups][:, kept].std(0).mean())
+    result["disagreement"] = measure(target, sampled, spec, data.test).disagreement()
+    return result
 
 
-def log_loss_spread(features: torch.Tensor, spec: ForgetSpec) -> float:
-    """Standard deviation over classifiers of the log loss on a class of D_r, mean over those classes."""
-    kept = ~torch.tensor(spec.mask)
-    return float(features[:, : len(kept)][:, kept].std(0).mean())
+def once_matched(target: Target, real: Tensor, sampled: Tensor, spec: ForgetSpec, data: Dataset) -> dict[str, float]:
+    """Area under the ROC curve of gradient boosting once samples have the mean, or mean and covariance, of fresh targets."""
+    groups = len(data.group_names)
+    first, second = (behaviour(target, weights, data.test, groups)[:, : 2 * groups].double() for weights in (real, sampled))
+    like, judged = first.chunk(2)
+    centred = second - second.mean(0)
+    whitened = centred @ root(centred.T.cov(), -0.5) @ root(like.T.cov(), 0.5)
+    return {
+        name: tell_apart(judged, rows + like.mean(0), judges=[TREES])[TREES]
+        for name, rows in (("same means", centred), ("same means and covariance", whitened))
+    }
+
+
+def root(covariance: Tensor, power: float) -> Tensor:
+    """A power of a symmetric positive matrix."""
+    values, axes = torch.linalg.eigh(covariance)
+    return (axes * values.clamp_min(1e-12) ** power) @ axes.T
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ _LENET = replace(
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("digits", "mlp-16"): Recipe(PopulationConfig(), HypernetConfig()),
     ("mnist", "mlp-32"): _MNIST,
-    ("mnist", "mlp-10"): Recipe(replace(_MNIST.population, architecture="mlp-10"), replace(_MNIST.hypernet, steps=15_000)),
+    ("mnist", "mlp-10"): Recipe(replace(_MNIST.population, architecture="mlp-10"), replace(_MNIST.hypernet, steps=18_000)),
     ("mnist", "lenet"): Recipe(_LENET, HypernetConfig(steps=4000)),
     ("fashion-mnist", "mlp-32"): _MNIST,
 }

@@ -254,7 +254,7 @@ def train_hypernetwork(
 
 
 def further_groups(forgotten: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws groups to leave out as well: one with chance 1/2, two with 1/4, and so on; but one at least is retained.
+    """Draws groups to leave out as well: one with chance 3/4, two with 3/16, and so on; but one at least is retained.
 
     Args:
         forgotten: (N, G) bool; the groups in D_f.
@@ -262,6 +262,6 @@ def further_groups(forgotten: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         (N, G) bool, false for all of those.
     """
-    wanted = torch.empty(len(forgotten), 1).geometric_(0.5, generator=generator)
+    wanted = torch.empty(len(forgotten), 1).geometric_(0.75, generator=generator)
     shuffled = (torch.rand(forgotten.shape, generator=generator) + forgotten).argsort(1).argsort(1)  # those retained first
     return shuffled < wanted.minimum((~forgotten).sum(1, keepdim=True) - 1)

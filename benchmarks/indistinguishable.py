@@ -12,7 +12,7 @@ benchmarks/results/indistinguishable-DATASET-NETWORK.csv.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import pandas as pd
@@ -45,37 +45,48 @@ def command(targets: int, **choice: Any) -> None:
     )
     rows = []
     for number, spec in enumerate(specs):
-        real = fresh[:, number]
-        others = {str(steps): hypernetwork.sample(spec, targets, seed, steps).weights for steps in STEPS_COMPARED}
-        chance = compare(hypernetwork.target, *real.chunk(2), spec, data)
-        rows.append({"forget": str(spec), "steps": "fresh against fresh", **chance})
-        for steps, weights in others.items():
-            row = {"forget": str(spec), "steps": steps, **compare(hypernetwork.target, real, weights, spec, data)}
-            rows.append({**row, **once_matched(hypernetwork.target, real, weights, spec, data)})
+        real, kept = fresh[:, number], ~torch.tensor(spec.mask)
+        halves = [seen(hypernetwork.target, half, spec, data) for half in real.chunk(2)]
+        rows.append({"forget": str(spec), "steps": "fresh against fresh", **compare(*halves, kept)})
+        others = seen(hypernetwork.target, real, spec, data)
+        for steps in STEPS_COMPARED:
+            samples = hypernetwork.sample(spec, targets, seed, steps)
+            sampled = seen(hypernetwork.target, samples.weights, spec, data)
+            figures = {**compare(others, sampled, kept), **once_matched(others.test, sampled.test)}
+            rows.append({"forget": str(spec), "steps": str(steps), **figures})
     write_table(f"indistinguishable-{made.name}", pd.DataFrame(rows))
     means = pd.DataFrame(rows).groupby("steps", sort=False).mean(numeric_only=True)
     print(means.T.to_string(float_format="%.3f"))
 
 
-def compare(target: Target, real: Tensor, sampled: Tensor, spec: ForgetSpec, data: Dataset) -> dict[str, float]:
+class Seen(NamedTuple):
+    """Behaviour of N classifiers on training and on test images, each (N, 3 G), and how far they disagree."""
+
+    training: Tensor
+    test: Tensor
+    disagreement: float
+
+
+def seen(target: Target, weights: Tensor, spec: ForgetSpec, data: Dataset) -> Seen:
+    training, test = (behaviour(target, weights, split, len(data.group_names)) for split in (data.train, data.test))
+    return Seen(training, test, measure(target, weights, spec, data.test).disagreement())
+
+
+def compare(real: Seen, sampled: Seen, kept: Tensor) -> dict[str, float]:
     """Areas under the ROC curve, of both judges on everything and of one on each measure alone, and what tells them apart."""
-    groups, kept = len(data.group_names), ~torch.tensor(spec.mask)
-    first, second = (behaviour(target, weights, data.test, groups) for weights in (real, sampled))
-    result = tell_apart(first, second)
-    for name, *pair in zip(MEASURES, first.chunk(3, 1), second.chunk(3, 1), strict=True):
+    result = tell_apart(real.test, sampled.test)
+    for name, *pair in zip(MEASURES, real.test.chunk(3, 1), sampled.test.chunk(3, 1), strict=True):
         result[f"{name} alone"] = tell_apart(*pair, judges=[LINEAR])[LINEAR]
-    for name, split in (("training", data.train), ("test", data.test)):
-        one, other = (behaviour(target, weights, split, groups)[:, :groups][:, kept] for weights in (real, sampled))
+    for name, pair in (("training", (real.training, sampled.training)), ("test", (real.test, sampled.test))):
+        one, other = (features[:, : len(kept)][:, kept] for features in pair)  # log losses on D_r
         result[f"off, {name} images"] = float(((other.mean(0) - one.mean(0)) / one.std(0)).square().mean().sqrt())
-    result["spread of log loss"] = float(second[:, :groups][:, kept].std(0).mean())
-    result["disagreement"] = measure(target, sampled, spec, data.test).disagreement()
-    return result
+    spread = sampled.test[:, : len(kept)][:, kept].std(0).mean()
+    return {**result, "spread of log loss": float(spread), "disagreement": sampled.disagreement}
 
 
-def once_matched(target: Target, real: Tensor, sampled: Tensor, spec: ForgetSpec, data: Dataset) -> dict[str, float]:
+def once_matched(real: Tensor, sampled: Tensor) -> dict[str, float]:
     """Area under the ROC curve of gradient boosting once samples have the mean, or mean and covariance, of fresh targets."""
-    groups = len(data.group_names)
-    first, second = (behaviour(target, weights, data.test, groups)[:, : 2 * groups].double() for weights in (real, sampled))
+    first, second = (features[:, : features.shape[1] // 3 * 2].double() for features in (real, sampled))
     like, judged = first.chunk(2)
     centred = second - second.mean(0)
     whitened = centred @ root(centred.T.cov(), -0.5) @ root(like.T.cov(), 0.5)

@@ -23,12 +23,12 @@ from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops import Dataset, ForgetSpec, Target, retrain
 from hf_mlops.audit import measure
-from hf_mlops.twosample import behaviour, tell_apart
+from hf_mlops.twosample import JUDGES, behaviour, tell_apart
 
 SPECS = ("", "1", "7", "3,8", "0,4,9")
 STEPS_COMPARED = (1, 2, 5, 10, 25)
 MEASURES = ("log losses", "confidences", "accuracies")
-LINEAR, TREES = "logistic regression", "gradient boosting"
+LINEAR, TREES = JUDGES
 
 
 @click.command(help=__doc__)

@@ -6,12 +6,15 @@ For each spec: samples against fresh targets, and one half of the fresh targets 
 "alone" is what a logistic regression tells from losses, confidences or accuracies by themselves; "same means" and "same means
 and covariance" are what gradient boosting still tells from losses and confidences once samples are given those of one half of
 the fresh targets, against the other half. "off" is by how many standard deviations of fresh targets the mean log loss of
-samples on a class of D_r is off, root mean square. Each fresh target has a data order and sample weights of its own. Writes
+samples on a class of D_r is off, root mean square. Each fresh target has a data order and sample weights of its own. A
+yardstick is "moved": the mean weights of the population's targets of the spec in one data order, with the deviation that one of
+its targets of the same spec in another order has from the mean there. Writes
 benchmarks/results/indistinguishable-DATASET-NETWORK.csv.
 """
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import click
@@ -21,7 +24,7 @@ from torch import Tensor
 
 from benchmarks import write_table
 from benchmarks.trained import options, trained
-from hf_mlops import Dataset, ForgetSpec, Target, retrain
+from hf_mlops import Dataset, ForgetSpec, Population, Target, retrain
 from hf_mlops.audit import measure
 from hf_mlops.twosample import JUDGES, behaviour, tell_apart
 
@@ -49,14 +52,27 @@ def command(targets: int, **choice: Any) -> None:
         halves = [seen(hypernetwork.target, half, spec, data) for half in real.chunk(2)]
         rows.append({"forget": str(spec), "steps": "fresh against fresh", **compare(*halves, kept)})
         others = seen(hypernetwork.target, real, spec, data)
-        for steps in STEPS_COMPARED:
-            samples = hypernetwork.sample(spec, targets, seed, steps)
-            sampled = seen(hypernetwork.target, samples.weights, spec, data)
+        judged = {str(steps): hypernetwork.sample(spec, targets, seed, steps).weights for steps in STEPS_COMPARED}
+        mixed = moved(made.population, ~kept, targets)
+        if len(mixed) == targets:
+            judged["moved"] = mixed
+        for what, weights in judged.items():
+            sampled = seen(hypernetwork.target, weights, spec, data)
             figures = {**compare(others, sampled, kept), **once_matched(others.test, sampled.test)}
-            rows.append({"forget": str(spec), "steps": str(steps), **figures})
+            rows.append({"forget": str(spec), "steps": what, **figures})
     write_table(f"indistinguishable-{made.name}", pd.DataFrame(rows))
     means = pd.DataFrame(rows).groupby("steps", sort=False).mean(numeric_only=True)
     print(means.T.to_string(float_format="%.3f"))
+
+
+def moved(population: Population, forgotten: Tensor, count: int) -> Tensor:
+    """Up to `count` sums (N, P) of a mean in one data order and a deviation in another, of targets that forgot these groups."""
+    rows = ~population.reference & population.final & (population.forgotten == forgotten).all(1)
+    weights, order = population.weights[rows], population.order[rows]
+    alike = [weights[order == one] for one in order.unique()]
+    sums = [one.mean(0) + other - other.mean(0) for one, other in permutations(alike, 2) if min(len(one), len(other)) >= 3]
+    everything = torch.cat([weights[:0], *sums])
+    return everything[torch.randperm(len(everything), generator=torch.Generator().manual_seed(0))[:count]]
 
 
 class Seen(NamedTuple):

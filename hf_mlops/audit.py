@@ -12,7 +12,7 @@ from hf_mlops import artifact
 from hf_mlops.data import Dataset, Split
 from hf_mlops.hypernetwork import Samples
 from hf_mlops.population import Population
-from hf_mlops.prompt import LOSS_FLOOR, set_means
+from hf_mlops.prompt import log_losses, set_means
 from hf_mlops.spec import ForgetSpec
 from hf_mlops.targets import Target
 
@@ -210,6 +210,6 @@ def best_fit(target: Target, samples: Samples, dataset: Dataset) -> int:
     asked = (samples.prompt.retain_loss, samples.prompt.forget_loss)
     distance = torch.zeros(len(samples.seeds))
     for losses, loss in zip(observed.on_sets(observed.losses), asked, strict=True):
-        difference = (losses + LOSS_FLOOR).log() - torch.tensor(loss + LOSS_FLOOR).log()
+        difference = log_losses(losses) - log_losses(torch.tensor(loss))
         distance += difference.square().nan_to_num()  # a D_f that is empty has no loss
     return int(distance.argmin())

@@ -17,6 +17,11 @@ PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regr
 LOSS_FLOOR = 1e-3  # losses enter as log(loss + floor): a loss of 0 stays finite
 
 
+def log_losses(losses: Tensor) -> Tensor:
+    """Losses, nats, as the hypernetwork and every judge of it see them."""
+    return (losses + LOSS_FLOOR).log()
+
+
 def set_means(values: Tensor, forgotten: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Means over D_r and over D_f of a measure (loss, accuracy) that is known for each group.
 
@@ -68,7 +73,7 @@ class LossSignal(nn.Module):
     def _logs(self, losses: Tensor, forgotten: Tensor) -> Tensor:
         if self.variant == "dihyfo-1":
             losses = torch.stack(set_means(losses, forgotten, self.share), 1)  # (N, 2)
-        return (losses + LOSS_FLOOR).log()
+        return log_losses(losses)
 
     def forward(self, losses: Tensor, forgotten: Tensor) -> Tensor:
         """(N, G) losses and (N, G) bool -> (N, width)."""
@@ -120,7 +125,7 @@ class PromptBook(nn.Module):
         """The book for a population's training rows: losses (N, G), forgotten (N, G) bool, final (N,) bool, share (G,)."""
         groups = losses.shape[1]
         retain, forget = set_means(losses, forgotten, share)
-        logs = (losses + LOSS_FLOOR).log()
+        logs = log_losses(losses)
         features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
         usual, course = torch.zeros(2, groups, features.shape[1]), torch.zeros(2, groups, 4)
         cases = [(status, group, forgotten[:, group] == bool(status)) for status, group in product((0, 1), range(groups))]

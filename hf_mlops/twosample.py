@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from hf_mlops.data import Split
-from hf_mlops.prompt import LOSS_FLOOR
+from hf_mlops.prompt import log_losses
 from hf_mlops.targets import Target
 
 FOLDS = 5
@@ -28,7 +28,7 @@ JUDGES: dict[str, Callable[[int], BaseEstimator]] = {  # made from a seed
 def behaviour(target: Target, weights: Tensor, split: Split, groups: int) -> Tensor:
     """What a test sees of N classifiers (N, P): for each group log loss, mean confidence and accuracy, (N, 3 G)."""
     metrics = target.group_metrics(weights, split, groups)
-    return torch.cat([(metrics.losses + LOSS_FLOOR).log(), metrics.confidences, metrics.accuracies], 1)
+    return torch.cat([log_losses(metrics.losses), metrics.confidences, metrics.accuracies], 1)
 
 
 def tell_apart(first: Tensor, second: Tensor, seed: int = 0, judges: Iterable[str] = JUDGES) -> dict[str, float]:

@@ -8,7 +8,7 @@ and covariance" are what gradient boosting still tells from losses and confidenc
 the fresh targets, against the other half. "off" is by how many standard deviations of fresh targets the mean log loss of
 samples on a class of D_r is off, root mean square. Each fresh target has a data order and sample weights of its own. A
 yardstick is "moved": the mean weights of the population's targets of the spec in one data order, with the deviation that one of
-its targets of the same spec in another order has from the mean there. Writes
+its targets of the same spec in another order has from the mean there, for specs that enough of them forgot. Writes
 benchmarks/results/indistinguishable-DATASET-NETWORK.csv.
 """
 

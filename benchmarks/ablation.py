@@ -21,9 +21,9 @@ from benchmarks import RESULTS, write_table
 from benchmarks.quality import figures
 from benchmarks.trained import Trained, options, trained
 from hf_mlops import Population, Reference, train_population
-from hf_mlops.hypernetwork import DEFAULT_STEPS
-from hf_mlops.progress import Progress
-from hf_mlops.training import Trainer
+from hf_mlops.compute.progress import Progress
+from hf_mlops.hypernet.model import DEFAULT_STEPS
+from hf_mlops.hypernet.training import Trainer
 
 HYPERNET: dict[str, dict[str, Any]] = {
     "recipe": {},

@@ -25,8 +25,8 @@ from torch import Tensor
 from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops import Dataset, ForgetSpec, Population, Target, retrain
-from hf_mlops.audit import measure
-from hf_mlops.twosample import JUDGES, behaviour, tell_apart
+from hf_mlops.audit.measure import measure
+from hf_mlops.audit.twosample import JUDGES, behaviour, tell_apart
 
 SPECS = ("", "1", "7", "3,8", "0,4,9")
 STEPS_COMPARED = (1, 2, 5, 10, 25)

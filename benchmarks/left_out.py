@@ -20,7 +20,7 @@ from torch import Tensor
 from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops import Dataset
-from hf_mlops.training import NEVER
+from hf_mlops.hypernet.training import NEVER
 
 
 @click.command(help=__doc__)

@@ -17,8 +17,8 @@ import torch
 
 from benchmarks import write_table
 from hf_mlops import ForgetSpec, Target, load_dataset, retrain
-from hf_mlops.audit import measure
-from hf_mlops.recipes import find_recipe
+from hf_mlops.audit.measure import measure
+from hf_mlops.hypernet.recipes import find_recipe
 
 RUNS = 6
 SETTINGS = (

@@ -15,8 +15,7 @@ import pandas as pd
 
 from benchmarks import PICTURES, write_table
 from benchmarks.trained import Trained, options, trained
-from hf_mlops import pictures
-from hf_mlops.evaluation import (
+from hf_mlops.audit.tables import (
     HELD_OUT_PAIR,
     KINDS,
     SINGLE,
@@ -27,7 +26,8 @@ from hf_mlops.evaluation import (
     spec_table,
     summary,
 )
-from hf_mlops.hypernetwork import DEFAULT_STEPS
+from hf_mlops.hypernet.model import DEFAULT_STEPS
+from hf_mlops.report import pictures
 
 STEPS_COMPARED = (1, DEFAULT_STEPS, 10)
 

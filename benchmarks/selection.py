@@ -18,8 +18,8 @@ import torch
 from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops import Split, best_fit
-from hf_mlops.audit import measure
-from hf_mlops.evaluation import HELD_OUT_PAIR, SINGLE, kind_of
+from hf_mlops.audit.measure import measure
+from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, kind_of
 
 CANDIDATES, DRAWS = 8, 8
 IMAGES = (30, 100, 300, 5000)

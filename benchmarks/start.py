@@ -15,9 +15,9 @@ import pandas as pd
 
 from benchmarks import write_table
 from benchmarks.trained import options, trained
-from hf_mlops import audit
-from hf_mlops.audit import measure
-from hf_mlops.evaluation import SINGLE, kind_of
+from hf_mlops import audit_samples
+from hf_mlops.audit.measure import measure
+from hf_mlops.audit.tables import SINGLE, kind_of
 
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 SAMPLES = 4  # of each production classifier and spec
@@ -40,7 +40,7 @@ def command(**choice: Any) -> None:
             results.append({**result, "retain_accuracy": retain, "forget_accuracy": forget})
             for time in TIMES:
                 samples = hypernetwork.sample(spec, SAMPLES, choice["seed"], start=weights, start_time=time)
-                evidence = audit(hypernetwork.target, samples, data, made.reference)
+                evidence = audit_samples(hypernetwork.target, samples, data, made.reference)
                 churn = evidence.sampled.churn(before.predictions[0]).mean().item()
                 results.append({"start time": str(time), "churn": churn, **evidence.figures()})
     table = pd.DataFrame(results).groupby("start time", sort=False)[["churn", "retain_accuracy", "forget_accuracy"]].mean()

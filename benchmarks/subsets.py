@@ -15,8 +15,9 @@ import torch
 
 from benchmarks import PICTURES, RESULTS
 from benchmarks.trained import options, trained
-from hf_mlops import Reference, pictures, retrain
-from hf_mlops.evaluation import audit_specs, spec_table
+from hf_mlops import Reference, retrain
+from hf_mlops.audit.tables import audit_specs, spec_table
+from hf_mlops.report import pictures
 
 SAMPLES = 8
 

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import write_table
 from hf_mlops import PopulationConfig, Split, Target, load_dataset, train_population
-from hf_mlops.population import draw_forget_sets, minibatches
+from hf_mlops.population.population import draw_forget_sets, minibatches
 
 
 def train_one(config: PopulationConfig, target: Target, train: Split, forgotten: torch.Tensor) -> None:

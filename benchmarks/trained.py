@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from hf_mlops import Dataset, Hypernetwork, Population, Reference, load_dataset, train_hypernetwork, train_population
-from hf_mlops.recipes import RECIPES, find_recipe
+from hf_mlops.hypernet.recipes import RECIPES, find_recipe
 
 KEPT = Path(__file__).parent / "kept"
 

@@ -7,9 +7,7 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from hf_mlops import pictures
-from hf_mlops.data import Dataset
-from hf_mlops.evaluation import (
+from hf_mlops.audit.tables import (
     HELD_OUT_PAIR,
     SINGLE,
     accuracy_per_group,
@@ -21,9 +19,11 @@ from hf_mlops.evaluation import (
     step_sweep,
     summary,
 )
-from hf_mlops.registry.hyperforget_model import HyperForget
+from hf_mlops.data.dataset import Dataset
 from hf_mlops.registry.models import HYPERFORGET, load_champion
-from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
+from hf_mlops.registry.pyfunc import HyperForget
+from hf_mlops.registry.runs import clear_errors, fingerprint, log_dataset, step_run
+from hf_mlops.report import pictures
 from projects import options
 
 

@@ -11,11 +11,11 @@ import onnx
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from hf_mlops.artifact import whole_directory
-from hf_mlops.export import metadata, weights_digest
+from hf_mlops.base.artifact import whole_directory
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.export.onnx import metadata, weights_digest
 from hf_mlops.registry.models import CLASSIFIER, alias_of, classifier_file, find_classifier, load_champion
-from hf_mlops.registry.steps import clear_errors, fingerprint, step_run
-from hf_mlops.spec import ForgetSpec
+from hf_mlops.registry.runs import clear_errors, fingerprint, step_run
 from projects import options
 
 

@@ -15,15 +15,15 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from torch import Tensor
 
-from hf_mlops.audit import Audit, Gates, audit, best_fit, measure
-from hf_mlops.data import Dataset
-from hf_mlops.export import metadata, to_onnx, verify
-from hf_mlops.hypernetwork import DEFAULT_START_TIME, Samples
-from hf_mlops.registry.hyperforget_model import HyperForget
+from hf_mlops.audit.measure import Audit, Gates, audit_samples, best_fit, measure
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.export.onnx import metadata, to_onnx, verify
+from hf_mlops.hypernet.model import DEFAULT_START_TIME, Samples
+from hf_mlops.population.target import Target
 from hf_mlops.registry.models import CLASSIFIER, HYPERFORGET, alias_of, load_champion, load_start, register_classifier
-from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
-from hf_mlops.spec import ForgetSpec
-from hf_mlops.targets import Target
+from hf_mlops.registry.pyfunc import HyperForget
+from hf_mlops.registry.runs import clear_errors, fingerprint, log_dataset, step_run
 from projects import options
 
 
@@ -53,7 +53,7 @@ def run(
     with step_run("forget", fingerprint_of(version, dataset, spec, settings, gates), logged) as active:
         log_dataset(dataset, "audit")
         samples = hypernetwork.sample(spec, **{**settings, "start": start})
-        evidence = audit(hypernetwork.target, samples, dataset, model.reference)
+        evidence = audit_samples(hypernetwork.target, samples, dataset, model.reference)
         kept = best_fit(hypernetwork.target, samples, dataset)
         figures = evidence.figures(kept)
         mlflow.log_metrics(figures)

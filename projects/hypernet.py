@@ -13,16 +13,16 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from hf_mlops.audit import Gates, Reference
-from hf_mlops.data import Dataset
-from hf_mlops.datasets import load_dataset
-from hf_mlops.device import choose_device, describe_device
-from hf_mlops.evaluation import SINGLE, audit_specs, kind_of, spec_table, summary
-from hf_mlops.hypernetwork import HypernetConfig, Hypernetwork
-from hf_mlops.population import Population
+from hf_mlops.audit.measure import Gates, Reference
+from hf_mlops.audit.tables import SINGLE, audit_specs, kind_of, spec_table, summary
+from hf_mlops.compute.device import choose_device, describe_device
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.loading import load_dataset
+from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
+from hf_mlops.hypernet.training import train_hypernetwork
+from hf_mlops.population.population import Population
 from hf_mlops.registry.models import CHAMPION, HYPERFORGET, register_hypernetwork
-from hf_mlops.registry.steps import artifacts_of, clear_errors, delete_artifacts, find_run, fingerprint, log_dataset, step_run
-from hf_mlops.training import train_hypernetwork
+from hf_mlops.registry.runs import artifacts_of, clear_errors, delete_artifacts, find_run, fingerprint, log_dataset, step_run
 from projects import options
 
 CHECKPOINTS = "checkpoints"  # artifact folder, a folder in it for each step

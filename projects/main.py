@@ -11,12 +11,12 @@ import click
 import mlflow
 from mlflow.entities import Run
 
-from hf_mlops.audit import Gates
-from hf_mlops.datasets import load_dataset
-from hf_mlops.hypernetwork import DEFAULT_STEPS
+from hf_mlops.audit.measure import Gates
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.loading import load_dataset
+from hf_mlops.hypernet.model import DEFAULT_STEPS
 from hf_mlops.registry.models import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of, find_classifier, load_champion, promote_again
-from hf_mlops.registry.steps import clear_errors, find_run, step_run
-from hf_mlops.spec import ForgetSpec
+from hf_mlops.registry.runs import clear_errors, find_run, step_run
 from projects import evaluate, export, forget, hypernet, options, targets
 
 

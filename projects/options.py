@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 
-from hf_mlops.audit import Gates
-from hf_mlops.data import Dataset
-from hf_mlops.datasets import ALLOWED, DATA_DIR_VARIABLE, load_dataset
-from hf_mlops.device import DEVICES
-from hf_mlops.hypernetwork import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, Hypernetwork
-from hf_mlops.networks import ALLOWED as NETWORKS
-from hf_mlops.population import PopulationConfig
-from hf_mlops.prompt import VARIANTS
-from hf_mlops.recipes import find_recipe
-from hf_mlops.weightspace import SPACES
+from hf_mlops.audit.measure import Gates
+from hf_mlops.compute.device import DEVICES
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, load_dataset
+from hf_mlops.hypernet.model import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, Hypernetwork
+from hf_mlops.hypernet.prompts import VARIANTS
+from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.hypernet.spaces import SPACES
+from hf_mlops.population.networks import ALLOWED as NETWORKS
+from hf_mlops.population.population import PopulationConfig
 
 AT_LEAST_1 = click.IntRange(min=1)
 

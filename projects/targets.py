@@ -11,14 +11,14 @@ import click
 import mlflow
 from mlflow.entities import Run
 
-from hf_mlops.audit import Reference
-from hf_mlops.data import Dataset
-from hf_mlops.datasets import load_dataset
-from hf_mlops.device import choose_device, describe_device
-from hf_mlops.evaluation import reference_summary
-from hf_mlops.population import PopulationConfig, train_population
-from hf_mlops.registry.steps import clear_errors, fingerprint, log_dataset, step_run
-from hf_mlops.targets import Target
+from hf_mlops.audit.measure import Reference
+from hf_mlops.audit.tables import reference_summary
+from hf_mlops.compute.device import choose_device, describe_device
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.loading import load_dataset
+from hf_mlops.population.population import PopulationConfig, train_population
+from hf_mlops.population.target import Target
+from hf_mlops.registry.runs import clear_errors, fingerprint, log_dataset, step_run
 from projects import options
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_mlops import Hypernetwork, Population, artifact
+from hf_mlops import Hypernetwork, Population
+from hf_mlops.base import artifact
 
 
 def write(folder: Path) -> Path:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_mlops import Audit, Dataset, ForgetSpec, Gates, Hypernetwork, Population, Reference, audit, best_fit
-from hf_mlops.audit import Measured, measure
+from hf_mlops import Audit, Dataset, ForgetSpec, Gates, Hypernetwork, Population, Reference, audit_samples, best_fit
+from hf_mlops.audit.measure import Measured, measure
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -34,7 +34,7 @@ def test_a_spec_without_a_reference_is_judged_beside_the_most_similar(reference:
 
 def test_figures_are_those_of_the_test_images(hypernetwork: Hypernetwork, digits: Dataset, reference: Reference) -> None:
     samples = hypernetwork.sample("7", 3)
-    evidence = audit(hypernetwork.target, samples, digits, reference)
+    evidence = audit_samples(hypernetwork.target, samples, digits, reference)
     answers = hypernetwork.target.logits(samples.weights, digits.test.images).argmax(-1)
     right = (answers == digits.test.labels).float()
     kept = digits.test.labels != 7

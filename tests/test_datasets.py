@@ -16,7 +16,8 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, MNIST
 
-from hf_mlops import datasets, load_dataset
+from hf_mlops import load_dataset
+from hf_mlops.data import loading
 
 TRAIN, TEST = np.arange(120) % 10, np.arange(30) % 10  # labels
 
@@ -28,9 +29,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_network(self: Any) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr(datasets, "VALIDATION", 20)
-    monkeypatch.setattr(datasets, "CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(datasets.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setattr(loading, "VALIDATION", 20)
+    monkeypatch.setattr(loading, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(loading.DATA_DIR_VARIABLE, raising=False)
     monkeypatch.setattr(MNIST, "download", no_network)
     monkeypatch.setattr(CIFAR10, "download", no_network)
 
@@ -45,7 +46,7 @@ def images_of(labels: np.ndarray[Any, Any], *shape: int) -> np.ndarray[Any, Any]
 def write_idx(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """MNIST's and Fashion-MNIST's files in small, declared as those that were published."""
     written: dict[str, dict[str, str]] = {}
-    for name, files in datasets.IDX_FILES.items():
+    for name, files in loading.IDX_FILES.items():
         written[name] = {}
         for file in files:
             labels = TRAIN if "train" in file else TEST
@@ -54,7 +55,7 @@ def write_idx(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(content)
             written[name][file] = md5(content).hexdigest()
-    monkeypatch.setattr(datasets, "IDX_FILES", written)
+    monkeypatch.setattr(loading, "IDX_FILES", written)
     return [root / file for files in written.values() for file in files]
 
 
@@ -157,7 +158,7 @@ def test_files_other_than_those_published_are_refused_and_the_layout_is_told(
 
 def test_the_environment_can_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path / "named", monkeypatch)
-    monkeypatch.setenv(datasets.DATA_DIR_VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(loading.DATA_DIR_VARIABLE, str(tmp_path / "named"))
     assert len(load_dataset("mnist").test) == len(load_dataset("mnist", "").test) == 30
     with pytest.raises(ValueError, match=f"needs these files in {tmp_path}/other: "):
         load_dataset("mnist", tmp_path / "other")
@@ -183,7 +184,7 @@ def test_without_a_folder_torchvision_downloads_to_the_cache_what_is_not_whole_t
     assert list(map(str, downloads)) == [str(tmp_path / "cache")]
 
 
-@pytest.mark.parametrize("name", datasets.PUBLISHED)
+@pytest.mark.parametrize("name", loading.PUBLISHED)
 def test_a_failed_download_is_told_with_what_to_do_instead(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"Downloading them failed: <urlopen error no network>\. Put them there") as caught:
         load_dataset(name)

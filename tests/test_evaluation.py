@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hf_mlops import Dataset, ForgetSpec, Hypernetwork, Reference, pictures
-from hf_mlops.evaluation import (
+from hf_mlops import Dataset, ForgetSpec, Hypernetwork, Reference
+from hf_mlops.audit.tables import (
     HELD_OUT_PAIR,
     KINDS,
     SEEN_PAIR,
@@ -21,6 +21,7 @@ from hf_mlops.evaluation import (
     step_sweep,
     summary,
 )
+from hf_mlops.report import pictures
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_pictures_hold_what_they_are_given(
     singles: list[ForgetSpec],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hf_mlops.evaluation.STEPS_SWEPT", (1, 3))
+    monkeypatch.setattr("hf_mlops.audit.tables.STEPS_SWEPT", (1, 3))
     steps = step_sweep(hypernetwork, reference, digits, singles[:2], n=2)
     assert list(steps["steps"]) == [1, 3]
     curves = pictures.accuracy_over_steps(steps).axes[0].lines

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from hf_mlops import Dataset, ForgetSpec, Target, onnx_template, to_onnx
-from hf_mlops.export import metadata, read_weights, verify, weights_digest
-from hf_mlops.networks import ARCHITECTURES
+from hf_mlops.export.onnx import metadata, read_weights, verify, weights_digest
+from hf_mlops.population.networks import ARCHITECTURES
 
 SEVEN = ForgetSpec.parse("7", [str(digit) for digit in range(10)])
 

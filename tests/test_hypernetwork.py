@@ -15,19 +15,19 @@ from hf_mlops import (
     Population,
     PopulationConfig,
     Reference,
-    audit,
+    audit_samples,
     train_hypernetwork,
     train_population,
 )
-from hf_mlops.artifact import read
-from hf_mlops.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
-from hf_mlops.training import Trainer
+from hf_mlops.base.artifact import read
+from hf_mlops.hypernet.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
+from hf_mlops.hypernet.training import Trainer
 
 
 def test_a_sampled_classifier_has_forgotten_and_knows_the_rest(
     hypernetwork: Hypernetwork, digits: Dataset, reference: Reference
 ) -> None:
-    figures = audit(hypernetwork.target, hypernetwork.sample("7", 16), digits, reference).figures()
+    figures = audit_samples(hypernetwork.target, hypernetwork.sample("7", 16), digits, reference).figures()
     assert figures["forget_accuracy"] <= 0.01
     assert figures["retain_accuracy"] > figures["reference_retain_accuracy"] - 0.05
 

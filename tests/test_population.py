@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_mlops import Dataset, Population, PopulationConfig, retrain, train_population
-from hf_mlops.population import draw_forget_sets
+from hf_mlops.population.population import draw_forget_sets
 
 TINY = PopulationConfig(runs=12, steps=10, checkpoints=3, reference_runs=1, chunk=8)
 

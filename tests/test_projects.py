@@ -25,7 +25,7 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load
 
 from hf_mlops import Dataset
-from hf_mlops.export import metadata
+from hf_mlops.export.onnx import metadata
 
 ROOT = Path(__file__).parent.parent
 ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_mlops import ForgetSpec, Hypernetwork, Population
-from hf_mlops.prompt import LossSignal, PromptBook, set_means
+from hf_mlops.hypernet.prompts import LossSignal, PromptBook, set_means
 
 SHARE = torch.full((10,), 0.1)
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from hf_mlops import Dataset, load_dataset
-from hf_mlops.readers import read_folder
+from hf_mlops.data.readers import read_folder
 
 RANDOM = np.random.default_rng(0)
 

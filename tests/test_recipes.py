@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hf_mlops.recipes import RECIPES, find_recipe
+from hf_mlops.hypernet.recipes import RECIPES, find_recipe
 
 
 @pytest.mark.parametrize(("dataset", "architecture"), RECIPES)

@@ -21,7 +21,7 @@ from safetensors.torch import load
 from hf_mlops import Dataset, Hypernetwork, Reference, load_dataset
 from hf_mlops.registry import models
 from hf_mlops.registry.models import find_classifier, load_champion, promote_again, register_classifier, register_hypernetwork
-from hf_mlops.registry.steps import STEP
+from hf_mlops.registry.runs import STEP
 from projects.hypernet import find_targets
 from projects.options import trained_on
 

@@ -8,9 +8,10 @@ from own_networks import frozen
 from torch.func import functional_call
 from torch.nn.functional import conv2d, cross_entropy, linear
 
-from hf_mlops import Dataset, Target, targets
-from hf_mlops.networks import ARCHITECTURES, _Linear, _StridedConv
-from hf_mlops.targets import named_in_module
+from hf_mlops import Dataset, Target
+from hf_mlops.population import target as target_module
+from hf_mlops.population.networks import ARCHITECTURES, _Linear, _StridedConv
+from hf_mlops.population.target import named_in_module
 
 
 @pytest.fixture(params=list(ARCHITECTURES))
@@ -100,8 +101,8 @@ def test_more_models_and_images_than_run_at_once_give_the_same(digits: Dataset, 
     target = Target.for_dataset("lenet", digits)
     weights = torch.stack([target.initial_weights(seed) for seed in range(5)])
     whole = target.group_metrics(weights, digits.test, 10)
-    monkeypatch.setattr(targets, "PIXELS_AT_ONCE", {"cpu": 2 * 50 * 64})
-    monkeypatch.setattr(targets, "IMAGES_AT_ONCE", 50)
+    monkeypatch.setattr(target_module, "PIXELS_AT_ONCE", {"cpu": 2 * 50 * 64})
+    monkeypatch.setattr(target_module, "IMAGES_AT_ONCE", 50)
     for one, other in zip(target.group_metrics(weights, digits.test, 10), whole, strict=True):
         torch.testing.assert_close(one, other)
 

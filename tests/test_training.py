@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
-from hf_mlops import training as training_module
-from hf_mlops.training import Trainer, further_groups, train_hypernetwork
+from hf_mlops.hypernet import training as training_module
+from hf_mlops.hypernet.training import Trainer, further_groups, train_hypernetwork
 
 SHORT = HypernetConfig(steps=12, batch_size=16, width=32, layers=2, components=32)
 

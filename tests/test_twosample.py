@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_mlops import Dataset, Population
-from hf_mlops.twosample import behaviour, tell_apart
+from hf_mlops.audit.twosample import behaviour, tell_apart
 
 
 def rows(shift: float, spread: float, seed: int) -> torch.Tensor:

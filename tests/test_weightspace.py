@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hf_mlops import Population
-from hf_mlops.weightspace import Latents, RawTokens, WeightSpace
+from hf_mlops.hypernet.spaces import Latents, RawTokens, WeightSpace
 
 
 @pytest.fixture(params=["latent", "raw"])

@@ -19,14 +19,17 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from torch import Tensor
 
 import hf_mlops
-from hf_mlops.audit import Reference
-from hf_mlops.export import INPUT, OUTPUT, onnx_template, read_weights
-from hf_mlops.hypernetwork import Hypernetwork
-from hf_mlops.registry import hyperforget_model
-from hf_mlops.registry.hyperforget_model import HyperForget
-from hf_mlops.targets import Target
+from hf_mlops.audit.measure import Reference
+from hf_mlops.export.onnx import INPUT, OUTPUT, onnx_template, read_weights
+from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
+from hf_mlops.population.target import Target
+from hf_mlops.registry import pyfunc
+from hf_mlops.registry.pyfunc import HyperForget
 
 HYPERFORGET, CHAMPION, CLASSIFIER = "hyperforget", "champion", "hyperforget-classifier"
+
+# what a registered hypernetwork needs; it carries hf_mlops itself
+RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader")
 
 HYPERFORGET_SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "forget")]),
@@ -44,7 +47,7 @@ HYPERFORGET_SIGNATURE = ModelSignature(
         [
             ParamSpec("n_samples", DataType.long, 1),
             ParamSpec("seed", DataType.long, 0),
-            ParamSpec("steps", DataType.long, hf_mlops.hypernetwork.DEFAULT_STEPS),
+            ParamSpec("steps", DataType.long, DEFAULT_STEPS),
             ParamSpec("retain_loss", DataType.double, None),
             ParamSpec("forget_loss", DataType.double, None),
         ]
@@ -112,12 +115,12 @@ def register_hypernetwork(
     example = {"forget": [hypernetwork.group_names[-1], ",".join(hypernetwork.group_names[:2]), ""]}
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
-        python_model=hyperforget_model.__file__,
+        python_model=pyfunc.__file__,
         artifacts={"hypernetwork": str(folder)},
         code_paths=[str(Path(hf_mlops.__file__).parent)],
         signature=HYPERFORGET_SIGNATURE,
         input_example=pd.DataFrame(example),
-        pip_requirements=_pins("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm"),
+        pip_requirements=_pins(*RUN_TIME),
     )
     return _register(info, HYPERFORGET, CHAMPION, tags, description)
 

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_mlops.artifact import sha256
-from hf_mlops.spec import ForgetSpec
-from hf_mlops.targets import IN_MODULE, Target, named_in_module
+from hf_mlops.base.artifact import sha256
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.population.target import IN_MODULE, Target, named_in_module
 
 INPUT, OUTPUT = "image", "logits"
 LARGEST_DIFFERENCE = 1e-5  # between the logits of ONNX Runtime and of torch, as a share of the largest logit

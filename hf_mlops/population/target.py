@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hf_mlops.artifact import sha256
-from hf_mlops.data import Dataset, Split
-from hf_mlops.networks import Shape, build, check, in_scope, source_digest
+from hf_mlops.base.artifact import sha256
+from hf_mlops.data.dataset import Dataset, Split
+from hf_mlops.population.networks import Shape, build, check, in_scope, source_digest
 
 # Models run together on a batch take at most this many pixels: beyond it a CPU only misses its cache (a population of lenet
 # on MNIST takes half the time for it), and a GPU runs out of memory.

@@ -25,7 +25,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 import hf_mlops
-from hf_mlops.data import Dataset
+from hf_mlops.data.dataset import Dataset
 
 logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
 if not sys.stderr.isatty():

@@ -11,8 +11,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import save
 
-from hf_mlops.audit import Reference
-from hf_mlops.hypernetwork import Hypernetwork
+from hf_mlops.audit.measure import Reference
+from hf_mlops.hypernet.model import Hypernetwork
 
 
 class HyperForget(PythonModel):

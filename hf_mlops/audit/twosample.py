@@ -14,9 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from hf_mlops.data import Split
-from hf_mlops.prompt import log_losses
-from hf_mlops.targets import Target
+from hf_mlops.data.dataset import Split
+from hf_mlops.hypernet.prompts import log_losses
+from hf_mlops.population.target import Target
 
 FOLDS = 5
 JUDGES: dict[str, Callable[[int], BaseEstimator]] = {  # made from a seed

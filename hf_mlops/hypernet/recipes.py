@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from hf_mlops.hypernetwork import HypernetConfig
-from hf_mlops.population import PopulationConfig
+from hf_mlops.hypernet.model import HypernetConfig
+from hf_mlops.population.population import PopulationConfig
 
 
 @dataclass(frozen=True)

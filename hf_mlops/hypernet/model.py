@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from hf_mlops import artifact, diffusion
-from hf_mlops.denoiser import Denoiser
-from hf_mlops.device import choose_device
-from hf_mlops.population import Population
-from hf_mlops.prompt import VARIANTS, LossSignal, Prompt, PromptBook
-from hf_mlops.spec import ForgetSpec
-from hf_mlops.targets import Target
-from hf_mlops.weightspace import SPACES, Latents, RawTokens, WeightSpace
+from hf_mlops.base import artifact
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.device import choose_device
+from hf_mlops.hypernet import diffusion
+from hf_mlops.hypernet.denoiser import Denoiser
+from hf_mlops.hypernet.prompts import VARIANTS, LossSignal, Prompt, PromptBook
+from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
+from hf_mlops.population.population import Population
+from hf_mlops.population.target import Target
 
 DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retrained ones (python -m benchmarks.quality)
 DEFAULT_START_TIME = 0.8  # of 0.2 to 0.8, fewest predictions changed and most accurate (python -m benchmarks.start)
@@ -29,8 +30,8 @@ MAX_SAMPLES = 10_000  # of one spec in one call
 class HypernetConfig:
     """Shape and training of a hypernetwork."""
 
-    variant: str = "dihyfo-1"  # what it is conditioned on: a name in prompt.VARIANTS
-    space: str = "raw"  # coordinates that diffusion runs in: a name in weightspace.SPACES
+    variant: str = "dihyfo-1"  # what it is conditioned on: a name in prompts.VARIANTS
+    space: str = "raw"  # coordinates that diffusion runs in: a name in spaces.SPACES
     components: int = 128  # principal components kept: raw, of a longer row of a weight matrix; latent, of all weights
     token_width: int = 0  # coordinates in a token; 0: the space's own default
     width: int = 128  # of the transformer

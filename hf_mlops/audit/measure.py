@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hf_mlops import artifact
-from hf_mlops.data import Dataset, Split
-from hf_mlops.hypernetwork import Samples
-from hf_mlops.population import Population
-from hf_mlops.prompt import log_losses, set_means
-from hf_mlops.spec import ForgetSpec
-from hf_mlops.targets import Target
+from hf_mlops.base import artifact
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.dataset import Dataset, Split
+from hf_mlops.hypernet.model import Samples
+from hf_mlops.hypernet.prompts import log_losses, set_means
+from hf_mlops.population.population import Population
+from hf_mlops.population.target import Target
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Audit:
         return failures
 
 
-def audit(target: Target, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
+def audit_samples(target: Target, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
     """Runs samples on the test split, beside the retrain reference."""
     return Audit(measure(target, samples.weights, samples.spec, dataset.test), reference.closest(samples.spec))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from hf_mlops.targets import Target
+from hf_mlops.population.target import Target
 
 ROWS_FITTED = 50_000  # rows of a weight matrix that principal directions come from
 

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hf_mlops import artifact
-from hf_mlops.data import Dataset
-from hf_mlops.device import choose_device, fast_products
-from hf_mlops.diffusion import add_noise
-from hf_mlops.hypernetwork import UNTOLD, HypernetConfig, Hypernetwork
-from hf_mlops.population import Population
-from hf_mlops.progress import Progress
+from hf_mlops.base import artifact
+from hf_mlops.compute.device import choose_device, fast_products
+from hf_mlops.compute.progress import Progress
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.hypernet.diffusion import add_noise
+from hf_mlops.hypernet.model import UNTOLD, HypernetConfig, Hypernetwork
+from hf_mlops.population.population import Population
 
 CHECKPOINT_SECONDS = 20.0
 LOG_EVERY = 50

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from hf_mlops.artifact import sha256
+from hf_mlops.base.artifact import sha256
 
 Shape = tuple[int, int, int]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_mlops.data import Dataset, Split
-from hf_mlops.spec import ForgetSpec
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.dataset import Dataset, Split
 
 
 def check_classes(name: str, class_names: Sequence[str], labels: Tensor, test_labels: Tensor | None = None) -> None:

@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hf_mlops.audit import Audit, Reference, audit, measure
-from hf_mlops.data import Dataset
-from hf_mlops.hypernetwork import DEFAULT_STEPS, Hypernetwork
-from hf_mlops.progress import Progress
-from hf_mlops.prompt import LOSS_FLOOR
-from hf_mlops.spec import ForgetSpec
+from hf_mlops.audit.measure import Audit, Reference, audit_samples, measure
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.progress import Progress
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
+from hf_mlops.hypernet.prompts import LOSS_FLOOR
 
 NONE, SINGLE, SEEN_PAIR, HELD_OUT_PAIR, LARGER = KINDS = ("nothing", "single", "seen pair", "held-out pair", "larger set")
 STEPS_SWEPT = (1, 2, 5, 10, 25, 50)
@@ -42,7 +42,7 @@ def audit_specs(
     with Progress(f"audit, {steps} denoising steps", len(specs), "spec") as progress:
         for spec in specs:
             samples = hypernetwork.sample(spec, n, seed, steps)
-            audits[spec] = audit(hypernetwork.target, samples, dataset, reference)
+            audits[spec] = audit_samples(hypernetwork.target, samples, dataset, reference)
             progress.advance()
     return audits
 

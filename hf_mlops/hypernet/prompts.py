@@ -10,7 +10,7 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from hf_mlops.spec import ForgetSpec
+from hf_mlops.base.spec import ForgetSpec
 
 VARIANTS = ("dihyfo-1", "dihyfo-2")
 PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regression needs to believe in one

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_mlops.data import Dataset
-from hf_mlops.progress import Progress
-from hf_mlops.splitting import check_classes, divide
+from hf_mlops.compute.progress import Progress
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.splitting import check_classes, divide
 
 if TYPE_CHECKING:
     from PIL.Image import Image

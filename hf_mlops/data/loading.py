@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hf_mlops.data import Dataset, Split
-from hf_mlops.readers import read_folder, read_npz
+from hf_mlops.data.dataset import Dataset, Split
+from hf_mlops.data.readers import read_folder, read_npz
 
 CACHE = "~/.cache/hf_mlops"  # where torchvision downloads to
 DATA_DIR_VARIABLE = "HF_MLOPS_DATA_DIR"
@@ -41,7 +41,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     """The data set of that name; every class is in each of its splits, and groups are classes.
 
     `digits` comes with scikit-learn. `mnist`, `fashion-mnist` and `cifar10` keep their official test images; validation is
-    5,000 of the training images, stratified. `folder:PATH` and `npz:PATH` are the user's own, see `hf_mlops.readers`.
+    5,000 of the training images, stratified. `folder:PATH` and `npz:PATH` are the user's own, see `readers`.
 
     Args:
         data_dir: folder with the files of the published sets as torchvision lays them out; only read, never downloaded to.

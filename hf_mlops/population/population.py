@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hf_mlops import artifact
-from hf_mlops.data import Dataset
-from hf_mlops.device import choose_device, fast_products
-from hf_mlops.networks import ALLOWED, is_architecture
-from hf_mlops.progress import Progress
-from hf_mlops.targets import Target
+from hf_mlops.base import artifact
+from hf_mlops.compute.device import choose_device, fast_products
+from hf_mlops.compute.progress import Progress
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.population.networks import ALLOWED, is_architecture
+from hf_mlops.population.target import Target
 
 TRAIN, REFERENCE = "train", "reference"
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -1,0 +1,32 @@
+from .audit.measure import Audit, Gates, Reference, audit_samples, best_fit
+from .base.spec import ForgetSpec
+from .data.dataset import Dataset, Split
+from .data.loading import load_dataset
+from .export.onnx import onnx_template, to_onnx
+from .hypernet.model import HypernetConfig, Hypernetwork, Samples
+from .hypernet.training import train_hypernetwork
+from .population.population import Population, PopulationConfig, retrain, train_population
+from .population.target import Target
+
+__all__ = [
+    "Audit",
+    "Dataset",
+    "ForgetSpec",
+    "Gates",
+    "HypernetConfig",
+    "Hypernetwork",
+    "Population",
+    "PopulationConfig",
+    "Reference",
+    "Samples",
+    "Split",
+    "Target",
+    "audit_samples",
+    "best_fit",
+    "load_dataset",
+    "onnx_template",
+    "retrain",
+    "to_onnx",
+    "train_hypernetwork",
+    "train_population",
+]

@@ -1,0 +1,1 @@
+"""Measured evidence about classifiers, always beside the retrain reference."""

@@ -1,0 +1,1 @@
+"""What everything else speaks of: forget specs, groups, configurations, files. NumPy at most."""

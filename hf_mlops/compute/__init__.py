@@ -1,0 +1,1 @@
+"""Where and how tensors are computed: devices, progress, losses, regressions. torch begins here."""

@@ -1,0 +1,1 @@
+"""Classifiers as ONNX models."""

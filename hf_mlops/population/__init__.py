@@ -1,0 +1,1 @@
+"""Targets and populations of them: networks, training in chunks, what is kept."""

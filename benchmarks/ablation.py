@@ -143,10 +143,10 @@ def vary(name: str, base: Trained, device: str) -> Trained:
         reference = Reference.of(population, base.dataset)
     middle = time.monotonic()
     recipe = base.hypernetwork.config
-    config = replace(recipe, steps=round(STEPS.get(name, 1) * recipe.steps), **HYPERNET.get(name, {}))
+    config = replace(recipe, train_steps=round(STEPS.get(name, 1) * recipe.train_steps), **HYPERNET.get(name, {}))
     trainer = METHOD.get(name, Trainer)(config, population, base.dataset, device)
-    with Progress(name, config.steps) as progress:
-        while trainer.step < config.steps:
+    with Progress(name, config.train_steps) as progress:
+        while trainer.step < config.train_steps:
             trainer.train_step()
             progress.advance()
     hypernetwork = trainer.result()

@@ -40,7 +40,7 @@ LINEAR, TREES = JUDGES
 def command(targets: int, **choice: Any) -> None:
     made = trained(**choice)
     data, hypernetwork = made.dataset, made.hypernetwork
-    specs = [ForgetSpec.parse(text, data.group_names) for text in SPECS]
+    specs = [ForgetSpec.parse(text, data.groups.names) for text in SPECS]
     masks = torch.tensor([spec.mask for spec in specs])
     seed, together = choice["seed"], len(specs)  # one of each spec shares a data order
     fresh = retrain(made.population.config, data, masks.repeat(targets, 1), seed, choice["device"], together).unflatten(
@@ -84,7 +84,7 @@ class Seen(NamedTuple):
 
 
 def seen(target: Target, weights: Tensor, spec: ForgetSpec, data: Dataset) -> Seen:
-    training, test = (behaviour(target, weights, split, len(data.group_names)) for split in (data.train, data.test))
+    training, test = (behaviour(target, weights, split, len(data.groups)) for split in (data.train, data.test))
     return Seen(training, test, measure(target, weights, spec, data.test).disagreement())
 
 

@@ -41,7 +41,7 @@ SETTINGS = (
 def command(dataset: str, architecture: str, data_dir: str, device: str, seed: int) -> None:
     data, recipe = load_dataset(dataset, data_dir), find_recipe(dataset, architecture).population
     target = Target.for_dataset(recipe.architecture, data, recipe.scope, seed)
-    specs = [ForgetSpec.of(groups, data.group_names) for groups in ((), (7,))]
+    specs = [ForgetSpec.of(groups, data.groups.names) for groups in ((), (7,))]
     masks = torch.tensor([spec.mask for spec in specs])
     rows = []
     for setting in SETTINGS:

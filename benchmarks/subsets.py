@@ -26,7 +26,7 @@ SAMPLES = 8
 @options
 def command(**choice: Any) -> None:
     made = trained(**choice)
-    groups = len(made.dataset.group_names)
+    groups = len(made.dataset.groups)
     masks = torch.tensor([mask for mask in product((False, True), repeat=groups) if any(mask) and not all(mask)])
     weights = retrain(made.population.config, made.dataset, masks, choice["seed"], choice["device"])
     reference = Reference.of_targets(made.population, weights, masks, made.dataset)

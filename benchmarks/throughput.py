@@ -28,8 +28,8 @@ def train_one(config: PopulationConfig, target: Target, train: Split, forgotten:
     weight = (1 + config.weight_noise * (torch.rand(len(train)) * 2 - 1)) * ~forgotten[train.groups]
     network = copy.deepcopy(target.module).requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
-    for batch in islice(minibatches(len(train), config.batch_size, torch.Generator()), config.steps):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.train_steps)
+    for batch in islice(minibatches(len(train), config.batch_size, torch.Generator()), config.train_steps):
         loss = cross_entropy(network(train.images[batch]), train.labels[batch], reduction="none")
         optimiser.zero_grad()
         ((loss * weight[batch]).sum() / weight[batch].sum().clamp_min(1e-6)).backward()
@@ -43,7 +43,7 @@ def train_one(config: PopulationConfig, target: Target, train: Split, forgotten:
 @click.option("--device", default="auto", show_default=True, help="Of the population; the loop runs on the CPU.")
 def command(architecture: str, turns: int, device: str) -> None:
     digits = load_dataset("digits")
-    one_chunk = PopulationConfig(architecture=architecture, steps=200, runs=128, reference_runs=1)
+    one_chunk = PopulationConfig(architecture=architecture, train_steps=200, runs=128, reference_runs=1)
     target = Target.for_dataset(architecture, digits)
     forgotten, reference, _ = draw_forget_sets(one_chunk, 10)
     rows = []

@@ -1,4 +1,5 @@
 from .audit.measure import Audit, Gates, Reference, audit_samples, best_fit
+from .base.groups import Groups
 from .base.spec import ForgetSpec
 from .data.dataset import Dataset, Split
 from .data.loading import load_dataset
@@ -13,6 +14,7 @@ __all__ = [
     "Dataset",
     "ForgetSpec",
     "Gates",
+    "Groups",
     "HypernetConfig",
     "Hypernetwork",
     "Population",

@@ -61,7 +61,7 @@ def run(champion: tuple[HyperForget, ModelVersion], dataset: Dataset, settings: 
             )
         per_group = accuracy_per_group({spec: audits[spec] for spec in singles})
         names = [str(spec) for spec in singles]
-        mlflow.log_figure(pictures.accuracy_heat_map(*per_group, names, hypernetwork.group_names), "accuracy_per_class.png")
+        mlflow.log_figure(pictures.accuracy_heat_map(*per_group, names, hypernetwork.groups.names), "accuracy_per_class.png")
         mlflow.log_figure(pictures.prompted_against_observed(sweep, alignment), "prompt_alignment.png")
         mlflow.log_figure(pictures.accuracy_over_steps(steps), "accuracy_over_steps.png")
         click.echo(by_kind.to_string(index=False, float_format="%.4f"))

@@ -47,7 +47,7 @@ def command(forget_class: str, output: Path, dry_run: bool) -> None:
     with clear_errors():
         if dry_run:
             return options.print_configuration(forget_class=forget_class, output=str(output))
-        spec = ForgetSpec.parse(forget_class, load_champion()[0].hypernetwork.group_names, allow_empty=False)
+        spec = ForgetSpec.parse(forget_class, load_champion()[0].hypernetwork.groups.names, allow_empty=False)
         run(find_classifier(spec.slug), spec.slug, output)
 
 

@@ -189,7 +189,7 @@ def command(
         started = time.monotonic()
         champion = load_champion()
         hypernetwork = champion[0].hypernetwork
-        spec = ForgetSpec.parse(forget_class, hypernetwork.group_names, allow_empty=False)
+        spec = ForgetSpec.parse(forget_class, hypernetwork.groups.names, allow_empty=False)
         weights = load_start(start, hypernetwork.target) if start else None
         run(champion, options.trained_on(hypernetwork, dataset, data_dir), spec, {**settings, **near}, gates, weights)
         click.echo(f"took        {time.monotonic() - started:.1f} s after imports")

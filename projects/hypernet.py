@@ -40,7 +40,7 @@ def run(config: HypernetConfig, gates: Gates, targets: Run, dataset: Dataset, de
     mark = fingerprint_of(config, gates, targets, device)
     interrupted = find_run("hypernet", mark, {RESUMABLE: "true"}, finished=False)
     population = Population.load(artifacts_of(targets, "population"))
-    dataset.require(population.data)
+    dataset.require(population.made_from)
     settings = {
         "dataset": dataset.name,
         "device": device,
@@ -144,7 +144,6 @@ def command(
     data_dir: str,
     architecture: str,
     targets_run: str,
-    train_steps: int | None,
     seed: int,
     max_forget_accuracy: float,
     max_retain_gap: float,
@@ -153,7 +152,7 @@ def command(
     **settings: Any,
 ) -> None:
     with clear_errors():
-        population, config = options.recipe_of(dataset, architecture, {}, {"steps": train_steps, **settings}, seed)
+        population, config = options.recipe_of(dataset, architecture, {}, settings, seed)
         gates = Gates(max_forget_accuracy, max_retain_gap)
         if dry_run:
             return options.print_configuration(

@@ -73,12 +73,12 @@ def command(
 ) -> None:
     with clear_errors():
         data = load_dataset(dataset, data_dir)
-        spec = ForgetSpec.parse(forget_class, data.group_names, allow_empty=False)
+        spec = ForgetSpec.parse(forget_class, data.groups.names, allow_empty=False)
         population, network = options.recipe_of(
             dataset,
             architecture,
-            {"scope": scope, "runs": runs, "steps": target_steps},
-            {"variant": variant, "space": space, "steps": hypernet_steps},
+            {"scope": scope, "runs": runs, "train_steps": target_steps},
+            {"variant": variant, "space": space, "train_steps": hypernet_steps},
             seed,
         )
         gates = Gates(max_forget_accuracy, max_retain_gap)

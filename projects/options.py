@@ -140,10 +140,10 @@ def trained_on(hypernetwork: Hypernetwork, dataset: str, data_dir: str) -> Datas
         ValueError: it is not there, or it is other data.
     """
     try:
-        found = load_dataset(dataset or hypernetwork.data["name"], data_dir)
+        found = load_dataset(dataset or hypernetwork.made_from["name"], data_dir)
     except ValueError as error:
         if dataset:
             raise
         raise ValueError(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
-    found.require(hypernetwork.data)
+    found.require(hypernetwork.made_from)
     return found

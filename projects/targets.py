@@ -24,7 +24,7 @@ from projects import options
 
 def fingerprint_of(config: PopulationConfig, dataset: Dataset, device: str) -> str:
     """What decides the result of `run`; refuses an architecture or a scope that cannot be trained."""
-    network = Target.for_dataset(config.architecture, dataset, config.scope, config.seed).origin
+    network = Target.for_dataset(config.architecture, dataset, config.scope, config.seed).initialisation_digest
     inputs = {"config": asdict(config), "data": dataset.digest, "network": network}
     return fingerprint("targets", {**inputs, "device": choose_device(device).type})
 
@@ -69,14 +69,13 @@ def command(
     dataset: str,
     data_dir: str,
     architecture: str,
-    train_steps: int | None,
     seed: int,
     device: str,
     dry_run: bool,
     **settings: Any,
 ) -> None:
     with clear_errors():
-        config, _ = options.recipe_of(dataset, architecture, {"steps": train_steps, **settings}, {}, seed)
+        config, _ = options.recipe_of(dataset, architecture, settings, {}, seed)
         if dry_run:
             return options.print_configuration(dataset=dataset, data_dir=data_dir, device=device, population=asdict(config))
         run(config, load_dataset(dataset, data_dir), device)

@@ -17,8 +17,8 @@ from hf_mlops import (
     train_population,
 )
 
-SMALL_POPULATION = PopulationConfig(runs=384, steps=250, reference_runs=2)
-SMALL_HYPERNET = HypernetConfig(steps=500, batch_size=64)
+SMALL_POPULATION = PopulationConfig(runs=384, train_steps=250, reference_runs=2)
+SMALL_HYPERNET = HypernetConfig(train_steps=500, batch_size=64)
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from hf_mlops import Hypernetwork, Population
 from hf_mlops.base import artifact
@@ -15,13 +15,13 @@ from hf_mlops.base import artifact
 
 def write(folder: Path) -> Path:
     with artifact.whole_directory(folder) as partial:
-        artifact.write(partial, "thing", {"tensor": torch.arange(1000.0)}, {"config": {"sizes": (1, 2)}})
+        artifact.write(partial, "thing", {"tensor": np.arange(1000.0)}, {"config": {"sizes": (1, 2)}})
     return folder
 
 
 def test_tensors_and_description_come_back(tmp_path: Path) -> None:
-    tensors, about = artifact.read(write(tmp_path / "made"), "thing")
-    assert torch.equal(tensors["tensor"], torch.arange(1000.0))
+    arrays, about = artifact.read(write(tmp_path / "made"), "thing")
+    np.testing.assert_array_equal(arrays["tensor"], np.arange(1000.0))
     assert about == {"config": {"sizes": [1, 2]}}
 
 
@@ -80,3 +80,10 @@ def test_the_seal_covers_every_byte_of_the_tensors(tmp_path: Path) -> None:
     folder = write(tmp_path / "made")
     about = json.loads((folder / "thing.json").read_text())
     assert about["sha256"] == artifact.sha256((folder / "thing.safetensors").read_bytes())
+
+
+def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
+    file = write(tmp_path / "made") / "thing.json"
+    file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match=r"thing\.safetensors has format 1; allowed: 2"):
+        artifact.read(tmp_path / "made", "thing")

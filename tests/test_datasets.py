@@ -17,6 +17,7 @@ import torch
 from torchvision.datasets import CIFAR10, MNIST
 
 from hf_mlops import load_dataset
+from hf_mlops.base.groups import Groups
 from hf_mlops.data import loading
 
 TRAIN, TEST = np.arange(120) % 10, np.arange(30) % 10  # labels
@@ -115,7 +116,11 @@ def test_a_published_set_keeps_its_test_images_and_gives_part_of_the_others_to_v
     write(tmp_path, monkeypatch)
     data = load_dataset(name, tmp_path)
     assert data.name == name and data.input_shape == shape
-    assert data.class_names == data.group_names and data.class_names[-1] == last_class and len(data.class_names) == 10
+    assert (
+        data.groups == Groups(data.class_names, are_classes=True)
+        and data.class_names[-1] == last_class
+        and len(data.class_names) == 10
+    )
     assert data.test.labels.tolist() == TEST.tolist()
     assert data.validation.labels.bincount().tolist() == [2] * 10 and data.train.labels.bincount().tolist() == [10] * 10
     for split in (data.train, data.validation, data.test):

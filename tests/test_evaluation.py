@@ -73,7 +73,7 @@ def test_alignment_is_1_for_samples_that_obey_and_falls_for_those_that_do_not() 
 
 
 def test_a_prompt_sweep_asks_for_losses_and_says_what_came(hypernetwork: Hypernetwork, digits: Dataset) -> None:
-    spec = ForgetSpec.parse("7", digits.group_names)
+    spec = ForgetSpec.parse("7", digits.groups.names)
     sweep = prompt_sweep(hypernetwork, digits, [spec], n=2)
     assert sweep["asked"].tolist() == ["retain_loss"] * 12 + ["forget_loss"] * 12
     for part, name in ((sweep[:12], "retain_loss"), (sweep[12:], "forget_loss")):
@@ -95,7 +95,7 @@ def test_pictures_hold_what_they_are_given(
     np.testing.assert_allclose(curves[0].get_ydata(), steps["retain_accuracy"])
     audits = audit_specs(hypernetwork, reference, digits, singles[:2], n=2)
     sampled, retrained = accuracy_per_group(audits)
-    heat_map = pictures.accuracy_heat_map(sampled, retrained, ["0", "1"], digits.group_names)
+    heat_map = pictures.accuracy_heat_map(sampled, retrained, ["0", "1"], digits.groups.names)
     np.testing.assert_allclose(heat_map.axes[0].images[0].get_array(), sampled)
     np.testing.assert_allclose(heat_map.axes[1].images[0].get_array(), retrained)
     sweep = prompt_sweep(hypernetwork, digits, singles[:1], n=1)

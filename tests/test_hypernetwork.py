@@ -108,7 +108,7 @@ def test_bad_arguments_are_refused_by_name_and_value(
 def test_it_comes_back_from_disk_and_samples_the_same(hypernetwork: Hypernetwork, tmp_path: Path) -> None:
     hypernetwork.save(tmp_path / "saved")
     again = Hypernetwork.load(tmp_path / "saved", "cpu")
-    assert again.config == hypernetwork.config and again.data == hypernetwork.data
+    assert again.config == hypernetwork.config and again.made_from == hypernetwork.made_from
     assert torch.equal(again.sample("7", 3).weights, hypernetwork.sample("7", 3).weights)
 
 
@@ -116,9 +116,11 @@ def test_it_samples_where_the_users_network_cannot_be_imported(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = PopulationConfig(
-        architecture="own_networks:frozen", scope="head.*", runs=8, steps=3, checkpoints=2, reference_runs=1, chunk=100
+        architecture="own_networks:frozen", scope="head.*", runs=8, train_steps=3, checkpoints=2, reference_runs=1, chunk=100
     )
-    made = train_hypernetwork(HypernetConfig(steps=2, batch_size=4), train_population(config, digits, "cpu"), digits, "cpu")
+    made = train_hypernetwork(
+        HypernetConfig(train_steps=2, batch_size=4), train_population(config, digits, "cpu"), digits, "cpu"
+    )
     made.save(tmp_path / "saved")
     expected = made.sample("7").weights
     monkeypatch.setitem(sys.modules, "own_networks", None)
@@ -141,7 +143,7 @@ def test_tensors_of_another_configuration_are_refused(hypernetwork: Hypernetwork
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("variant", "dihyfo-3"), ("space", "fourier"), ("width", 30), ("steps", 0), ("ema", 1.0)]
+    ("field", "value"), [("variant", "dihyfo-3"), ("space", "fourier"), ("width", 30), ("train_steps", 0), ("ema", 1.0)]
 )
 def test_a_bad_configuration_is_refused_by_field_and_value(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{field} = .*allowed:"):

@@ -10,7 +10,7 @@ import torch
 from hf_mlops import Dataset, Population, PopulationConfig, retrain, train_population
 from hf_mlops.population.population import draw_forget_sets
 
-TINY = PopulationConfig(runs=12, steps=10, checkpoints=3, reference_runs=1, chunk=8)
+TINY = PopulationConfig(runs=12, train_steps=10, checkpoints=3, reference_runs=1, chunk=8)
 
 
 def test_every_row_knows_its_losses_and_accuracies(population: Population, digits: Dataset) -> None:
@@ -71,7 +71,7 @@ def test_retrained_targets_of_one_spec_differ_in_data_order_too(digits: Dataset)
 
 
 def test_only_what_is_in_scope_is_trained_and_the_shared_values_come_back_from_disk(digits: Dataset, tmp_path: Path) -> None:
-    config = replace(TINY, architecture="own_networks:frozen", scope="head.*", steps=60)
+    config = replace(TINY, architecture="own_networks:frozen", scope="head.*", train_steps=60)
     population = train_population(config, digits, "cpu")
     target = population.target
     assert population.weights.shape[1] == population.initial.numel() == target.size == 370
@@ -86,7 +86,7 @@ def test_only_what_is_in_scope_is_trained_and_the_shared_values_come_back_from_d
 
 @pytest.mark.parametrize("architecture", ["mlp-32", "lenet"])
 def test_any_plain_module_can_be_a_target(architecture: str, digits: Dataset) -> None:
-    population = train_population(replace(TINY, architecture=architecture, steps=60), digits, "cpu")
+    population = train_population(replace(TINY, architecture=architecture, train_steps=60), digits, "cpu")
     late, early = (population.losses[population.step == step] for step in (60, 22))
     kept = ~population.forgotten[population.final]
     assert late[kept].mean() < early[kept].mean()
@@ -96,7 +96,7 @@ def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> N
     population = train_population(TINY, digits, "cpu")
     population.save(tmp_path / "population")
     again = Population.load(tmp_path / "population")
-    assert again.config == population.config and again.data == digits.identity
+    assert again.config == population.config and again.made_from == digits.identity
     assert torch.equal(again.weights, population.weights) and torch.equal(again.forgotten, population.forgotten)
     with (tmp_path / "population" / "population.csv").open() as file:
         table = list(csv.DictReader(file))
@@ -109,7 +109,7 @@ def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> N
     ("field", "value"),
     [
         ("runs", 0),
-        ("steps", -1),
+        ("train_steps", -1),
         ("checkpoints", 601),
         ("learning_rate", float("nan")),
         ("set_sizes", (1.0,)),

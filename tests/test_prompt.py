@@ -53,7 +53,7 @@ def test_default_prompts_are_what_retrained_targets_have(text: str, book: Prompt
 
 
 def test_usual_losses_are_those_of_default_prompts(book: PromptBook, population: Population) -> None:
-    specs = [ForgetSpec.parse(text, population.group_names) for text in ("", "7", "3,5", "0,1,2,3,4,5,6,7,8")]
+    specs = [ForgetSpec.parse(text, population.groups.names) for text in ("", "7", "3,5", "0,1,2,3,4,5,6,7,8")]
     together = book.usual_losses(torch.tensor([spec.mask for spec in specs]))
     torch.testing.assert_close(together, torch.stack([book.prompt(spec).losses for spec in specs]))
 

@@ -41,7 +41,7 @@ def sizes(data: Dataset) -> list[list[int]]:
 def test_a_folder_of_classes_is_split_60_20_20_within_each_class(tmp_path: Path) -> None:
     write(tmp_path, {"cat": 20, "dog": 10, "Ankle boot": 3})
     data = read_folder(str(tmp_path))
-    assert data.class_names == data.group_names == ("Ankle boot", "cat", "dog")
+    assert data.class_names == data.groups.names == ("Ankle boot", "cat", "dog")
     assert sizes(data) == [[1, 12, 6], [1, 4, 2], [1, 4, 2]]
     assert data.input_shape == (1, 4, 5) and data.train.images.dtype == torch.float32
     everything = torch.cat([split.images for split in (data.train, data.validation, data.test)]).flatten(1)
@@ -209,7 +209,7 @@ def load(tmp_path: Path, **arrays: Any) -> Dataset:
 
 def test_a_numpy_file_is_split_60_20_20_within_each_class(tmp_path: Path) -> None:
     data = load(tmp_path, images=IMAGES, labels=LABELS)
-    assert data.name == f"npz:{tmp_path}/own.npz" and data.class_names == data.group_names == ("0", "1", "2")
+    assert data.name == f"npz:{tmp_path}/own.npz" and data.class_names == data.groups.names == ("0", "1", "2")
     assert sizes(data) == [[3] * 3, [1] * 3, [1] * 3] and data.input_shape == (1, 4, 5)
     everything = torch.cat([split.images for split in (data.train, data.validation, data.test)]).flatten(1) * 255
     assert sorted(everything.round().int().tolist()) == sorted(IMAGES.reshape(15, -1).tolist())

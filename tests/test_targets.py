@@ -61,8 +61,8 @@ def test_an_initialisation_depends_on_its_seed_only(target: Target) -> None:
 
 
 def test_a_target_is_made_again_from_its_description(target: Target) -> None:
-    again = Target(**target.spec)
-    assert again.spec == target.spec
+    again = Target(**target.description)
+    assert again.description == target.description
     assert again.shapes == target.shapes
 
 
@@ -162,14 +162,16 @@ def test_what_is_out_of_scope_need_not_be_fit_to_be_generated(digits: Dataset) -
 
 def test_a_network_that_changed_after_its_weights_were_made_is_refused(digits: Dataset) -> None:
     made = Target.for_dataset("own_networks:linear", digits)
-    again = Target(**{**made.spec, "architecture": "own_networks:frozen"}, shared=made.shared)
+    again = Target(**{**made.description, "architecture": "own_networks:frozen"}, shared=made.shared)
     with pytest.raises(ValueError, match=r"'own_networks:frozen' has changed: it has .*allowed here: .*1.weight"):
         again.logits(made.initial_weights(0)[None], digits.test.images)
 
 
 def test_its_origin_follows_initial_values_and_shared_values(digits: Dataset) -> None:
     origins = {
-        Target.for_dataset("own_networks:frozen", digits, scope, seed).origin for scope in ("*", "head.*") for seed in (0, 1)
+        Target.for_dataset("own_networks:frozen", digits, scope, seed).initialisation_digest
+        for scope in ("*", "head.*")
+        for seed in (0, 1)
     }
     assert len(origins) == 4
-    assert Target.for_dataset("own_networks:frozen", digits, "head.*", 1).origin in origins
+    assert Target.for_dataset("own_networks:frozen", digits, "head.*", 1).initialisation_digest in origins

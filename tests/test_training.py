@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
+from hf_mlops.base.groups import Groups
 from hf_mlops.hypernet import training as training_module
 from hf_mlops.hypernet.training import Trainer, further_groups, train_hypernetwork
 
-SHORT = HypernetConfig(steps=12, batch_size=16, width=32, layers=2, components=32)
+SHORT = HypernetConfig(train_steps=12, batch_size=16, width=32, layers=2, components=32)
 
 
 @pytest.fixture(params=[("dihyfo-1", "raw"), ("dihyfo-2", "latent")], ids=str)
@@ -20,7 +21,7 @@ def config(request: pytest.FixtureRequest) -> HypernetConfig:
 
 
 def test_both_losses_fall(config: HypernetConfig, population: Population, digits: Dataset) -> None:
-    trainer = Trainer(replace(config, steps=150, batch_size=64, behaviour=0.1), population, digits, "cpu")
+    trainer = Trainer(replace(config, train_steps=150, batch_size=64, behaviour=0.1), population, digits, "cpu")
 
     def on_the_same_batches() -> torch.Tensor:
         generator, trainer.generator = trainer.generator, torch.Generator().manual_seed(1)
@@ -77,13 +78,13 @@ def test_checkpoints_are_saved_as_time_passes(
     monkeypatch.setattr(training_module, "CHECKPOINT_SECONDS", 0.0)
     saves = []
     train_hypernetwork(SHORT, population, digits, "cpu", checkpoint=tmp_path / "c", on_checkpoint=saves.append)
-    assert saves == list(range(1, SHORT.steps + 1))
+    assert saves == list(range(1, SHORT.train_steps + 1))
     assert (tmp_path / "c" / "training.safetensors").exists()
 
 
 def test_figures_are_logged(population: Population, digits: Dataset) -> None:
     logged = {}
-    train_hypernetwork(replace(SHORT, steps=60), population, digits, "cpu", log=logged.__setitem__)
+    train_hypernetwork(replace(SHORT, train_steps=60), population, digits, "cpu", log=logged.__setitem__)
     assert list(logged) == [50, 60]
     wanted = {"weight_loss", "behaviour_loss", "gradient_norm", "learning_rate", "samples_per_second"}
     for figures in logged.values():
@@ -99,14 +100,14 @@ def test_a_checkpoint_of_another_configuration_is_refused(population: Population
 
 def test_a_population_of_other_shapes_is_refused(population: Population, digits: Dataset, tmp_path: Path) -> None:
     Trainer(SHORT, population, digits, "cpu").save(tmp_path / "c")
-    other = train_population(PopulationConfig(architecture="mlp-32", runs=64, steps=10, reference_runs=1), digits, "cpu")
+    other = train_population(PopulationConfig(architecture="mlp-32", runs=64, train_steps=10, reference_runs=1), digits, "cpu")
     with pytest.raises(ValueError, match=r"has target = .*mlp-16.*allowed here: .*mlp-32"):
         Trainer(SHORT, other, digits, "cpu").restore(tmp_path / "c")
 
 
 def test_a_population_of_other_data_is_refused(population: Population, digits: Dataset) -> None:
     with pytest.raises(ValueError, match="made from the data set"):
-        Trainer(SHORT, replace(population, data={"name": "digits", "digest": "0"}), digits, "cpu")
+        Trainer(SHORT, replace(population, made_from={"name": "digits", "digest": "0"}), digits, "cpu")
 
 
 def test_cuda_is_refused_where_there_is_none(population: Population, digits: Dataset) -> None:
@@ -163,9 +164,9 @@ def test_a_target_with_a_class_left_out_is_what_the_behavioural_loss_wants(popul
 def test_only_groups_that_are_classes_are_left_out(population: Population, digits: Dataset) -> None:
     """A row that is composed of nothing further has weights to come near to."""
     config = replace(SHORT, composed=1.0)
-    others = replace(digits, train=replace(digits.train, groups=digits.train.labels.flip(0)))
+    others = replace(digits, groups=Groups(digits.groups.names, are_classes=False))
     with torch.no_grad():
         composed, behaviour = Trainer(config, population, digits, "cpu").losses()
-        plain, _ = Trainer(config, replace(population, data=others.identity), others, "cpu").losses()
+        plain, _ = Trainer(config, replace(population, made_from=others.identity), others, "cpu").losses()
     assert composed == 0 < behaviour
     assert plain > 0

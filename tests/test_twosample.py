@@ -31,7 +31,7 @@ def test_too_few_rows_are_refused() -> None:
 
 def test_early_checkpoints_behave_unlike_finished_ones(population: Population, digits: Dataset) -> None:
     nothing_special = ~population.forgotten[:, 7]
-    early = nothing_special & (population.step < population.config.steps / 2)
+    early = nothing_special & (population.step < population.config.train_steps / 2)
     late = nothing_special & population.final
     first, second = (behaviour(population.target, population.weights[some][:40], digits.test, 10) for some in (early, late))
     assert first.shape == (40, 30)

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hf_mlops.base import artifact
+from hf_mlops.base.config import check_config
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset, Split
 from hf_mlops.hypernet.model import Samples
 from hf_mlops.hypernet.prompts import log_losses, set_means
@@ -101,10 +102,10 @@ class Reference:
         Raises:
             ValueError: a data set that the population was not trained on.
         """
-        dataset.require(population.data)
-        metrics = population.target.group_metrics(weights, dataset.test, len(population.group_names))
+        dataset.require(population.made_from)
+        metrics = population.target.group_metrics(weights, dataset.test, len(population.groups))
         measures = metrics.losses, metrics.accuracies, metrics.predictions, dataset.test.groups
-        return cls(population.group_names, forgotten, *measures, population.held_out)
+        return cls(population.groups.names, forgotten, *measures, population.held_out)
 
     def specs(self) -> list[ForgetSpec]:
         """Every spec that there are retrained targets for, smallest D_f first."""
@@ -128,7 +129,7 @@ class Reference:
     def save(self, directory: Path) -> None:
         """Writes reference.safetensors and reference.json into a directory."""
         tensors = {name: getattr(self, name) for name in self._TENSORS}
-        artifact.write(directory, "reference", tensors, {"group_names": self.group_names})
+        write_tensors(directory, "reference", tensors, {"group_names": self.group_names})
 
     @classmethod
     def load(cls, directory: Path) -> Reference:
@@ -137,7 +138,7 @@ class Reference:
         Raises:
             ValueError: a missing, truncated or altered file.
         """
-        tensors, about = artifact.read(directory, "reference")
+        tensors, about = read_tensors(directory, "reference")
         return cls(tuple(about["group_names"]), **tensors)
 
 
@@ -150,7 +151,7 @@ class Gates:
 
     def __post_init__(self) -> None:
         share = (lambda x: 0 <= x <= 1, "0 to 1")
-        artifact.check_config(self, {"max_forget_accuracy": share, "max_retain_gap": share})
+        check_config(self, {"max_forget_accuracy": share, "max_retain_gap": share})
 
 
 @dataclass(frozen=True)

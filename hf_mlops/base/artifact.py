@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
-Config = TypeVar("Config")
+Array = np.ndarray[Any, Any]
+
+FORMAT = 2  # of what is written; to be raised when a file of before would be read wrongly
 
 
 def sha256(data: bytes | Path) -> str:
@@ -45,47 +46,32 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write(directory: Path, name: str, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Writes `name`.safetensors and `name`.json, the latter with the digest of the former."""
+def write(directory: Path, name: str, arrays: Mapping[str, Array], about: dict[str, Any]) -> None:
+    """Writes `name`.safetensors and `name`.json, the latter with the format and the digest of the former."""
     file = directory / f"{name}.safetensors"
-    save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, file)
-    text = json.dumps({**about, "sha256": sha256(file)}, indent=1)
+    save_file({key: np.asarray(array, order="C") for key, array in arrays.items()}, file)
+    text = json.dumps({**about, "format": FORMAT, "sha256": sha256(file)}, indent=1)
     (directory / f"{name}.json").write_text(text)
 
 
-def read(directory: Path, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """Reads what `write` wrote.
 
     Raises:
-        ValueError: a missing, truncated or altered file.
+        ValueError: a missing, truncated or altered file, or one of another format.
     """
     file = Path(directory) / f"{name}.safetensors"
     try:
         about = json.loads(file.with_suffix(".json").read_text())
+        written = about.pop("format", 1)
+        if written != FORMAT:
+            raise ValueError(f"{file} has format {written}; allowed: {FORMAT}. What made it must be run again")
         found, sealed = sha256(file), about.pop("sha256")
         if found != sealed:
             raise ValueError(f"{file} is truncated or was altered: its SHA-256 is {found}, its JSON says {sealed}")
         return load_file(file), about
     except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(f"{file} and its JSON cannot be read: {error!r}") from error
-
-
-def check_config(config: Any, rules: dict[str, tuple[Callable[[Any], bool], str]]) -> None:
-    """Holds each named field of a configuration against its rule: (test, what is allowed).
-
-    Raises:
-        ValueError: names the field, its value and what is allowed.
-    """
-    for name, (allowed, words) in rules.items():
-        value = getattr(config, name)
-        if not allowed(value):
-            raise ValueError(f"{name} = {value!r} is not allowed; allowed: {words}")
-
-
-def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
-    """The configuration dataclass from its JSON form (lists become tuples again)."""
-    names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in names})
 
 
 def as_json(value: Any) -> Any:

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hf_mlops.base.groups import Groups
+
 
 @dataclass(frozen=True)
 class Split:
@@ -44,7 +46,7 @@ class Dataset:
     validation: Split
     test: Split
     class_names: tuple[str, ...]
-    group_names: tuple[str, ...]
+    groups: Groups
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -64,7 +66,7 @@ class Dataset:
 
         The data set's own name is left out: a folder that moved is still the same data.
         """
-        sha = hashlib.sha256(repr((self.class_names, self.group_names)).encode())
+        sha = hashlib.sha256(repr((self.class_names, self.groups)).encode())
         for split in (self.train, self.validation, self.test):
             for tensor in (split.images, split.labels, split.groups):
                 sha.update(repr(tuple(tensor.shape)).encode())

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_mlops.base.groups import Groups
 from hf_mlops.data.dataset import Dataset, Split
 from hf_mlops.data.readers import read_folder, read_npz
 
@@ -78,7 +79,7 @@ def _digits() -> Dataset:
     train, rest = train_test_split(range(len(labels)), train_size=0.6, random_state=0, stratify=labels)
     validation, test = train_test_split(rest, train_size=0.5, random_state=0, stratify=labels[rest])
     names = tuple(str(digit) for digit in range(10))
-    return Dataset("digits", part(train), part(validation), part(test), names, names)
+    return Dataset("digits", part(train), part(validation), part(test), names, Groups.of_classes(names))
 
 
 def _published(name: str, data_dir: str | Path | None) -> Dataset:
@@ -113,7 +114,7 @@ def _published(name: str, data_dir: str | Path | None) -> Dataset:
         part(train_images[validation], train_labels[validation]),
         part(test_images, test_labels),
         names,
-        names,
+        Groups.of_classes(names),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset, Split
 
@@ -71,7 +72,7 @@ def divide(name: str, class_names: Sequence[str], images: Tensor, labels: Tensor
     def part(index: Tensor) -> Split:
         return Split(images[index], everything[index], everything[index])
 
-    return Dataset(name, part(train), part(validation), part(test), tuple(class_names), tuple(class_names))
+    return Dataset(name, part(train), part(validation), part(test), tuple(class_names), Groups.of_classes(class_names))
 
 
 def _cut(index: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:

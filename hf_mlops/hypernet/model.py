@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from hf_mlops.base import artifact
+from hf_mlops.base.config import check_config, config_from
+from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.device import choose_device
+from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.hypernet import diffusion
 from hf_mlops.hypernet.denoiser import Denoiser
 from hf_mlops.hypernet.prompts import VARIANTS, LossSignal, Prompt, PromptBook
@@ -37,7 +40,7 @@ class HypernetConfig:
     width: int = 128  # of the transformer
     layers: int = 4
     heads: int = 4
-    steps: int = 2000  # optimiser steps
+    train_steps: int = 2000  # optimiser steps
     batch_size: int = 128  # population rows a step
     composed: float = 0.3  # share of those that stand for sets of classes that perhaps no run forgot: training.py
     images: int = 64  # images a step that the behavioural loss runs on
@@ -51,12 +54,12 @@ class HypernetConfig:
 
     def __post_init__(self) -> None:
         whole = (lambda n: isinstance(n, int) and n >= 1, "a whole number from 1")
-        artifact.check_config(
+        check_config(
             self,
             {
                 "variant": (lambda v: v in VARIANTS, ", ".join(VARIANTS)),
                 "space": (lambda s: s in SPACES, ", ".join(SPACES)),
-                **dict.fromkeys(("components", "layers", "heads", "steps", "batch_size", "images"), whole),
+                **dict.fromkeys(("components", "layers", "heads", "train_steps", "batch_size", "images"), whole),
                 "width": (lambda n: n >= 1 and n % (2 * self.heads) == 0, f"a multiple of 2 * heads = {2 * self.heads}"),
                 "token_width": (lambda n: n >= 0, "a whole number from 0"),
                 "behaviour": (lambda x: 0 <= x <= 1000, "0 to 1000"),
@@ -107,15 +110,15 @@ class Hypernetwork(nn.Module):
         self,
         config: HypernetConfig,
         target: Target,
-        group_names: Sequence[str],
-        data: dict[str, str],
+        groups: Groups,
+        made_from: dict[str, str],
         space: WeightSpace,
         signal: LossSignal,
         prompts: PromptBook,
         orders: int,
     ):
         super().__init__()
-        self.config, self.target, self.group_names, self.data = config, target, tuple(group_names), data
+        self.config, self.target, self.groups, self.made_from = config, target, groups, made_from
         self.space, self.signal, self.prompts, self.orders = space, signal, prompts, orders
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -140,7 +143,7 @@ class Hypernetwork(nn.Module):
         signal = LossSignal.fit(config.variant, losses, forgotten, share)
         prompts = PromptBook.fit(losses, forgotten, population.final[rows], share)
         orders = int(population.order[rows].max()) + 1
-        return cls(config, population.target, population.group_names, population.data, space, signal, prompts, orders)
+        return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
 
     def condition(self, losses: Tensor, forgotten: Tensor, order: Tensor) -> Tensor:
         """What the denoiser is told: (N, G) losses, (N, G) bool, (N,) data order or `UNTOLD` -> (N, width)."""
@@ -216,7 +219,7 @@ class Hypernetwork(nn.Module):
         Raises:
             ValueError: a bad spec, number, seed, loss or sampler, or start weights that are not this target's.
         """
-        spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.group_names)
+        spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.groups.names)
         for name, value, low, high in (
             ("n_samples", n, 1, MAX_SAMPLES),
             ("seed", seed, 0, 2**62),
@@ -244,16 +247,16 @@ class Hypernetwork(nn.Module):
         """
         with artifact.whole_directory(Path(directory)) as folder:
             shared = {f"shared.{name}": tensor for name, tensor in self.target.shared.items()}
-            artifact.write(folder, "hypernetwork", {**self.state_dict(), **shared}, self.about)
+            write_tensors(folder, "hypernetwork", {**self.state_dict(), **shared}, self.about)
 
     @property
     def about(self) -> dict:
         """All that `load` needs beside the tensors; JSON-ready."""
         return {
             "config": asdict(self.config),
-            "target": self.target.spec,
-            "group_names": self.group_names,
-            "data": self.data,
+            "target": self.target.description,
+            "groups": asdict(self.groups),
+            "made_from": self.made_from,
             "orders": self.orders,
         }
 
@@ -265,8 +268,8 @@ class Hypernetwork(nn.Module):
             ValueError: a missing, truncated or altered file, or one of another architecture.
         """
         where = choose_device(device)
-        tensors, about = artifact.read(Path(directory), "hypernetwork")
-        config = artifact.config_from(HypernetConfig, about["config"])
+        tensors, about = read_tensors(Path(directory), "hypernetwork")
+        config = config_from(HypernetConfig, about["config"])
         parts: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             part, name = key.split(".", 1)
@@ -275,7 +278,16 @@ class Hypernetwork(nn.Module):
         try:
             space = SPACES[config.space](config.space_width, **parts["space"])
             signal, prompts = LossSignal(config.variant, **parts["signal"]), PromptBook(**parts["prompts"])
-            hypernetwork = cls(config, target, about["group_names"], about["data"], space, signal, prompts, about["orders"])
+            hypernetwork = cls(
+                config,
+                target,
+                config_from(Groups, about["groups"]),
+                about["made_from"],
+                space,
+                signal,
+                prompts,
+                about["orders"],
+            )
             hypernetwork.denoiser.load_state_dict(parts["denoiser"])
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{directory} does not hold the tensors that its configuration needs: {error}") from error

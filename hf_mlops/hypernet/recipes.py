@@ -18,19 +18,33 @@ class Recipe:
 
 _MNIST = Recipe(
     PopulationConfig(
-        architecture="mlp-32", runs=1024, steps=1600, learning_rate=0.025, weight_decay=1e-3, checkpoints=6, reference_runs=4
+        architecture="mlp-32",
+        runs=1024,
+        train_steps=1600,
+        learning_rate=0.025,
+        weight_decay=1e-3,
+        checkpoints=6,
+        reference_runs=4,
     ),
-    HypernetConfig(components=64, images=256, steps=6000),
+    HypernetConfig(components=64, images=256, train_steps=6000),
 )
 _LENET = replace(
-    _MNIST.population, architecture="lenet", runs=512, steps=1900, optimiser="adamw", learning_rate=3e-3, weight_decay=1e-2
+    _MNIST.population,
+    architecture="lenet",
+    runs=512,
+    train_steps=1900,
+    optimiser="adamw",
+    learning_rate=3e-3,
+    weight_decay=1e-2,
 )
 
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("digits", "mlp-16"): Recipe(PopulationConfig(), HypernetConfig()),
     ("mnist", "mlp-32"): _MNIST,
-    ("mnist", "mlp-10"): Recipe(replace(_MNIST.population, architecture="mlp-10"), replace(_MNIST.hypernet, steps=18_000)),
-    ("mnist", "lenet"): Recipe(_LENET, HypernetConfig(steps=4000)),
+    ("mnist", "mlp-10"): Recipe(
+        replace(_MNIST.population, architecture="mlp-10"), replace(_MNIST.hypernet, train_steps=18_000)
+    ),
+    ("mnist", "lenet"): Recipe(_LENET, HypernetConfig(train_steps=4000)),
     ("fashion-mnist", "mlp-32"): _MNIST,
 }
 

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hf_mlops.base import artifact
 from hf_mlops.compute.device import choose_device, fast_products
 from hf_mlops.compute.progress import Progress
+from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.diffusion import add_noise
 from hf_mlops.hypernet.model import UNTOLD, HypernetConfig, Hypernetwork
@@ -39,9 +40,9 @@ class Trainer:
     """
 
     def __init__(self, config: HypernetConfig, population: Population, dataset: Dataset, device: str = "auto"):
-        dataset.require(population.data)
+        dataset.require(population.made_from)
         self.config, self.device = config, choose_device(device)
-        groups = len(dataset.group_names)
+        groups = len(dataset.groups)
         share = torch.bincount(dataset.validation.groups, minlength=groups) / len(dataset.validation)
         self.hypernetwork = Hypernetwork.from_population(config, population, share).place(self.device)
         rows = ~population.reference
@@ -50,7 +51,7 @@ class Trainer:
         self.forgotten, self.order = population.forgotten[rows], population.order[rows]
         self.signal = self._signal(population.losses[rows], self.forgotten, self.order)
         self.ends = population.final[rows].nonzero()[:, 0]
-        self.groups_are_classes = torch.equal(dataset.train.groups, dataset.train.labels)
+        self.groups = dataset.groups
         self.target = population.target.to(self.device)
         self.images = dataset.train.images.to(self.device)
         self.model = self.hypernetwork.denoiser.train()
@@ -65,8 +66,8 @@ class Trainer:
 
     def _learning_rate(self, step: int) -> float:
         """Share of the full learning rate: a warm-up, then a cosine."""
-        warm_up = self.config.steps / 20
-        return min((step + 1) / warm_up, 0.5 + 0.5 * cos(pi * min(1.0, step / self.config.steps)))
+        warm_up = self.config.train_steps / 20
+        return min((step + 1) / warm_up, 0.5 + 0.5 * cos(pi * min(1.0, step / self.config.train_steps)))
 
     @fast_products()
     def train_step(self) -> dict[str, Tensor]:
@@ -87,7 +88,7 @@ class Trainer:
 
     def left_out(self, forgotten: Tensor) -> Tensor:
         """Which classes to leave out of targets that forgot these, (N, G) bool: none where groups are not classes."""
-        return further_groups(forgotten, self.generator) if self.groups_are_classes else torch.zeros_like(forgotten)
+        return further_groups(forgotten, self.generator) if self.groups.are_classes else torch.zeros_like(forgotten)
 
     def losses(self) -> tuple[Tensor, Tensor]:
         """Weight-space and behavioural loss on a random batch: rows of the population, and composed ones.
@@ -169,7 +170,7 @@ class Trainer:
             "generator": self.generator.get_state(),
         }
         with artifact.whole_directory(Path(directory)) as folder:
-            artifact.write(folder, "training", tensors, {**self.hypernetwork.about, "step": self.step})
+            write_tensors(folder, "training", tensors, {**self.hypernetwork.about, "step": self.step})
 
     def restore(self, directory: Path) -> None:
         """Goes on from what `save` wrote.
@@ -177,7 +178,7 @@ class Trainer:
         Raises:
             ValueError: a damaged checkpoint, or one of another configuration, architecture or data.
         """
-        tensors, about = artifact.read(Path(directory), "training")
+        tensors, about = read_tensors(Path(directory), "training")
         step = about.pop("step")
         mine = artifact.as_json(self.hypernetwork.about)
         for name, value in mine.items():
@@ -231,12 +232,12 @@ def train_hypernetwork(
 
     saved = logged = time.monotonic()
     logged_step = trainer.step
-    with Progress("hypernetwork", config.steps, done=trainer.step) as progress:
+    with Progress("hypernetwork", config.train_steps, done=trainer.step) as progress:
         try:
-            while trainer.step < config.steps:
+            while trainer.step < config.train_steps:
                 figures = trainer.train_step()
                 now, note = time.monotonic(), ""
-                if trainer.step % LOG_EVERY == 0 or trainer.step == config.steps:
+                if trainer.step % LOG_EVERY == 0 or trainer.step == config.train_steps:
                     values = {name: tensor.item() for name, tensor in figures.items()}
                     values["learning_rate"] = float(trainer.schedule.get_last_lr()[0])
                     values["samples_per_second"] = config.batch_size * (trainer.step - logged_step) / (now - logged)

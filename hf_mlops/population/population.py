@@ -15,8 +15,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hf_mlops.base import artifact
+from hf_mlops.base.config import check_config, config_from
+from hf_mlops.base.groups import Groups
 from hf_mlops.compute.device import choose_device, fast_products
 from hf_mlops.compute.progress import Progress
+from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.networks import ALLOWED, is_architecture
 from hf_mlops.population.target import Target
@@ -36,7 +39,7 @@ class PopulationConfig:
     architecture: str = "mlp-16"  # a name in networks.ARCHITECTURES, or module:callable
     scope: str = "*"  # parameters that are generated: patterns over names, joined by commas; the rest stays as initialised
     runs: int = 2048  # targets that the hypernetwork learns from
-    steps: int = 600  # optimiser steps of each
+    train_steps: int = 600  # optimiser steps of each
     checkpoints: int = 6  # weights kept of each run: at the end, at 0.6 of that, 0.6 of that, ...
     batch_size: int = 128  # images in the minibatch that all the runs of a chunk share
     optimiser: str = "sgd"  # with Nesterov momentum, or adamw
@@ -51,14 +54,14 @@ class PopulationConfig:
 
     def __post_init__(self) -> None:
         whole = (lambda n: isinstance(n, int) and n >= 1, "a whole number from 1")
-        artifact.check_config(
+        check_config(
             self,
             {
                 "architecture": (is_architecture, ALLOWED),
                 "scope": (lambda s: all(map(str.strip, s.split(","))), "patterns joined by commas, as in fc.*,*.bias"),
                 "runs": whole,
-                "steps": whole,
-                "checkpoints": (lambda n: 1 <= n <= self.steps, f"1 to the number of steps, {self.steps}"),
+                "train_steps": whole,
+                "checkpoints": (lambda n: 1 <= n <= self.train_steps, f"1 to the number of steps, {self.train_steps}"),
                 "batch_size": whole,
                 "optimiser": (lambda name: name in OPTIMISERS, ", ".join(OPTIMISERS)),
                 "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
@@ -80,8 +83,8 @@ class Population:
     Args:
         config: how it was made.
         target: the architecture.
-        group_names: names of the G groups.
-        data: name and digest of the data set.
+        groups: the G groups.
+        made_from: name and digest of the data set.
         initial: (P,) the shared initialisation.
         weights: (rows, P) float32; a row is one checkpoint of one run.
         forgotten: (rows, G) bool; the groups in D_f.
@@ -93,8 +96,8 @@ class Population:
 
     config: PopulationConfig
     target: Target
-    group_names: tuple[str, ...]
-    data: dict[str, str]
+    groups: Groups
+    made_from: dict[str, str]
     initial: Tensor
     weights: Tensor
     forgotten: Tensor
@@ -110,7 +113,7 @@ class Population:
     @property
     def final(self) -> Tensor:
         """(rows,) bool: rows at the end of their run."""
-        return self.step == self.config.steps
+        return self.step == self.config.train_steps
 
     @property
     def order(self) -> Tensor:
@@ -126,19 +129,19 @@ class Population:
         with artifact.whole_directory(Path(directory)) as folder:
             about = {
                 "config": asdict(self.config),
-                "target": self.target.spec,
-                "group_names": self.group_names,
-                "data": self.data,
+                "target": self.target.description,
+                "groups": asdict(self.groups),
+                "made_from": self.made_from,
             }
             tensors = {name: getattr(self, name) for name in self._TENSORS}
             tensors |= {f"shared.{name}": tensor for name, tensor in self.target.shared.items()}
-            artifact.write(folder, "population", tensors, about)
+            write_tensors(folder, "population", tensors, about)
             with (folder / "population.csv").open("w", newline="") as file:
                 writer = csv.writer(file)
-                measures = [f"{what}_{group}" for what in ("loss", "accuracy") for group in self.group_names]
+                measures = [f"{what}_{group}" for what in ("loss", "accuracy") for group in self.groups.names]
                 writer.writerow(["run", "step", "role", "forget", *measures])
                 for row in range(len(self.weights)):
-                    forgotten = ",".join(self.group_names[g] for g in self.forgotten[row].nonzero()[:, 0].tolist())
+                    forgotten = ",".join(self.groups.names[g] for g in self.forgotten[row].nonzero()[:, 0].tolist())
                     role = REFERENCE if self.reference[row] else TRAIN
                     figures = [f"{x:.4g}" for x in (*self.losses[row].tolist(), *self.accuracies[row].tolist())]
                     writer.writerow([int(self.run[row]), int(self.step[row]), role, forgotten, *figures])
@@ -150,10 +153,16 @@ class Population:
         Raises:
             ValueError: a missing, truncated or altered file.
         """
-        tensors, about = artifact.read(Path(directory), "population")
-        config = artifact.config_from(PopulationConfig, about["config"])
+        tensors, about = read_tensors(Path(directory), "population")
+        config = config_from(PopulationConfig, about["config"])
         shared = {name.removeprefix("shared."): tensors.pop(name) for name in list(tensors) if name.startswith("shared.")}
-        return cls(config, Target(**about["target"], shared=shared), tuple(about["group_names"]), about["data"], **tensors)
+        return cls(
+            config,
+            Target(**about["target"], shared=shared),
+            config_from(Groups, about["groups"]),
+            about["made_from"],
+            **tensors,
+        )
 
 
 def draw_forget_sets(config: PopulationConfig, groups: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,14 +211,14 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     initial = target.initial_weights(config.seed)
     target.to(where)
-    groups = len(dataset.group_names)
+    groups = len(dataset.groups)
     training, reference, held_out = draw_forget_sets(config, groups)
     validation = dataset.validation.to(where)
     rows: list[tuple[Tensor, ...]] = []
     chunks = [(chunk, False) for chunk in training.split(config.chunk)]
     chunks += [(chunk, True) for chunk in reference.split(config.chunk)] * config.reference_runs
     first = 0
-    with Progress("population", sum(len(chunk) for chunk, _ in chunks) * config.steps, "model-step") as progress:
+    with Progress("population", sum(len(chunk) for chunk, _ in chunks) * config.train_steps, "model-step") as progress:
         for number, (forgotten, is_reference) in enumerate(chunks):
             generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number + 1)
             runs = torch.arange(first, first + len(forgotten))
@@ -223,7 +232,7 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
     names = ("weights", "forgotten", "losses", "accuracies", "run", "step", "reference")
     columns = {name: torch.cat(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     target.to(torch.device("cpu"))
-    return Population(config, target, dataset.group_names, dataset.identity, initial, held_out=held_out, **columns)
+    return Population(config, target, dataset.groups, dataset.identity, initial, held_out=held_out, **columns)
 
 
 def _train_chunk(
@@ -248,10 +257,10 @@ def _train_chunk(
     }
     make = OPTIMISERS[config.optimiser]
     optimiser = make(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
-    kept_steps = {max(1, round(config.steps * 0.6**i)) for i in range(config.checkpoints)}
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.train_steps)
+    kept_steps = {max(1, round(config.train_steps * 0.6**i)) for i in range(config.checkpoints)}
     order = minibatches(len(train), config.batch_size, generator)
-    for step in range(1, config.steps + 1):
+    for step in range(1, config.train_steps + 1):
         batch = next(order).to(device)
         with fast_products():
             logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
@@ -291,7 +300,7 @@ def retrain(
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     initial, weights = target.initial_weights(config.seed), []
     target.to(where)
-    with Progress("retraining", len(forgotten) * config.steps, "model-step") as progress:
+    with Progress("retraining", len(forgotten) * config.train_steps, "model-step") as progress:
         for number, chunk in enumerate(forgotten.split(together or config.chunk)):
             generator = torch.Generator().manual_seed(2**40 + seed * 1_000_003 + number)
             *_, (_, final) = _train_chunk(config, target, initial, dataset, chunk, generator, where, progress)

@@ -113,8 +113,8 @@ class Target:
         return cls(architecture, dataset.input_shape, len(dataset.class_names), *dataset.normalisation, scope, seed)
 
     @property
-    def spec(self) -> dict:
-        """What `Target(**spec, shared=shared)` needs to make this target again; JSON-ready."""
+    def description(self) -> dict:
+        """What `Target(**description, shared=shared)` needs to make this target again; JSON-ready."""
         return {
             "architecture": self.architecture,
             "input_shape": list(self.input_shape),
@@ -127,7 +127,7 @@ class Target:
         }
 
     @property
-    def origin(self) -> str:
+    def initialisation_digest(self) -> str:
         """Digest of what training starts from: the initial values and, of a user's own network, its source file."""
         tensors = [self.initial_weights(self.seed), *self.shared.values()]
         values = b"".join(tensor.cpu().flatten().view(torch.uint8).numpy().tobytes() for tensor in tensors)

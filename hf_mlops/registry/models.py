@@ -112,7 +112,7 @@ def register_hypernetwork(
     hypernetwork.save(folder)
     reference.save(folder)
     (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target))
-    example = {"forget": [hypernetwork.group_names[-1], ",".join(hypernetwork.group_names[:2]), ""]}
+    example = {"forget": [hypernetwork.groups.names[-1], ",".join(hypernetwork.groups.names[:2]), ""]}
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
         python_model=pyfunc.__file__,

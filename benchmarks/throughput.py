@@ -20,7 +20,8 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import write_table
 from hf_mlops import PopulationConfig, Split, Target, load_dataset, train_population
-from hf_mlops.population.population import draw_forget_sets, minibatches
+from hf_mlops.population.chunk import minibatches
+from hf_mlops.population.draw import draw_forget_sets
 
 
 def train_one(config: PopulationConfig, target: Target, train: Split, forgotten: torch.Tensor) -> None:
@@ -45,14 +46,14 @@ def command(architecture: str, turns: int, device: str) -> None:
     digits = load_dataset("digits")
     one_chunk = PopulationConfig(architecture=architecture, train_steps=200, runs=128, reference_runs=1)
     target = Target.for_dataset(architecture, digits)
-    forgotten, reference, _ = draw_forget_sets(one_chunk, 10)
+    sets = draw_forget_sets(one_chunk, 10)
     rows = []
     for turn in range(turns):
         started = time.perf_counter()
         train_population(replace(one_chunk, seed=turn), digits, device)
-        together = (time.perf_counter() - started) / (len(forgotten) + len(reference))
+        together = (time.perf_counter() - started) / (len(sets.training) + len(sets.reference))
         started = time.perf_counter()
-        for one in forgotten[:4]:
+        for one in sets.training[:4]:
             train_one(one_chunk, target, digits.train, one)
         alone = (time.perf_counter() - started) / 4
         rows.append(

@@ -6,12 +6,15 @@ from .data.loading import load_dataset
 from .export.onnx import onnx_template, to_onnx
 from .hypernet.model import HypernetConfig, Hypernetwork, Samples
 from .hypernet.training import train_hypernetwork
-from .population.population import Population, PopulationConfig, retrain, train_population
+from .population.config import PopulationConfig
+from .population.executor import Engine
+from .population.population import Population, retrain, train_population
 from .population.target import Target
 
 __all__ = [
     "Audit",
     "Dataset",
+    "Engine",
     "ForgetSpec",
     "Gates",
     "Groups",

@@ -18,8 +18,8 @@ from hf_mlops.hypernet.model import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, 
 from hf_mlops.hypernet.prompts import VARIANTS
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.hypernet.spaces import SPACES
+from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.networks import ALLOWED as NETWORKS
-from hf_mlops.population.population import PopulationConfig
 
 AT_LEAST_1 = click.IntRange(min=1)
 

@@ -16,7 +16,8 @@ from hf_mlops.audit.tables import reference_summary
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import load_dataset
-from hf_mlops.population.population import PopulationConfig, train_population
+from hf_mlops.population.config import PopulationConfig
+from hf_mlops.population.population import train_population
 from hf_mlops.population.target import Target
 from hf_mlops.registry.runs import clear_errors, fingerprint, log_dataset, step_run
 from projects import options

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
 import csv
+import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from hf_mlops import Dataset, Population, PopulationConfig, retrain, train_population
-from hf_mlops.population.population import draw_forget_sets
+from hf_mlops import Dataset, Engine, Population, PopulationConfig, retrain, train_population
+from hf_mlops.population import executor
+from hf_mlops.population.chunk import Chunk, train_chunk
+from hf_mlops.population.draw import _draw_without, draw_forget_sets
+from hf_mlops.population.target import Target
 
 TINY = PopulationConfig(runs=12, train_steps=10, checkpoints=3, reference_runs=1, chunk=8)
 
@@ -49,7 +55,8 @@ def test_training_and_reference_share_no_run(population: Population) -> None:
 
 @pytest.mark.parametrize("groups", [2, 3, 10, 30])
 def test_forget_sets_leave_something_to_retain_however_many_groups_there_are(groups: int) -> None:
-    training, reference, held_out = draw_forget_sets(PopulationConfig(runs=500, reference_runs=1), groups)
+    sets = draw_forget_sets(PopulationConfig(runs=500, reference_runs=1), groups)
+    training, reference, held_out = sets.training, sets.reference, sets.held_out
     assert training.sum(1).max() < groups and reference.sum(1).max() < groups
     assert training.any(0).all()
     assert len(reference.unique(dim=0)) == len(reference)
@@ -135,3 +142,90 @@ def test_fresh_targets_forget_as_asked_and_differ_from_each_other_and_from_the_r
     own = population.weights[population.reference & population.final & (population.forgotten == seven).all(1)]
     assert torch.pdist(torch.cat([fresh, own])).min() > 0.1
     assert torch.equal(retrain(population.config, digits, seven, seed=1, device="cpu"), fresh[:1])
+
+
+def test_a_set_is_drawn_without_the_pairs_that_stay_apart() -> None:
+    assert _draw_without({(1, 3)}, [3, 0, 1, 2], 3) == [3, 0, 2]
+    assert _draw_without({(1, 3)}, [3, 0, 1, 2], 2) == [3, 0]
+    assert _draw_without({(0, 1), (0, 2)}, [0, 1, 2], 2) == [0]
+    assert _draw_without(set(), [2, 1], 0) == []
+
+
+def test_checkpoints_are_at_the_end_and_at_three_fifths_of_the_one_after() -> None:
+    assert PopulationConfig(train_steps=600, checkpoints=4).checkpoint_steps == {600, 360, 216, 130}
+    assert PopulationConfig(train_steps=2, checkpoints=2).checkpoint_steps == {2, 1}
+
+
+def test_the_first_step_of_a_chunk_is_that_of_each_run_alone(digits: Dataset) -> None:
+    """SGD without decay: weights less learning rate times gradient of the weighted loss on the first minibatch."""
+    config = replace(TINY, optimiser="sgd", weight_decay=0.0, train_steps=1, checkpoints=1, batch_size=16)
+    forgotten = torch.zeros(2, 10, dtype=torch.bool)
+    forgotten[1, digits.train.labels[0]] = True
+    rows = train_chunk(config, digits, Chunk(forgotten, seed=5), "cpu")
+
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.rand(2, len(digits.train), generator=generator) * 2 - 1
+    batch = torch.randperm(len(digits.train), generator=generator)[:16]
+    weight = (1 + 0.5 * noise) * ~forgotten[:, digits.train.groups]
+    target = Target.for_dataset("mlp-16", digits)
+    for run in range(2):
+        weights = target.initial_weights(0).requires_grad_()
+        logits = target.logits(weights[None], digits.train.images[batch])[0]
+        loss = cross_entropy(logits, digits.train.labels[batch], reduction="none")
+        (loss * weight[run, batch]).sum().div(weight[run, batch].sum()).backward()
+        expected = weights.detach() - config.learning_rate * (1 + 0.9) * weights.grad  # Nesterov's first step
+        torch.testing.assert_close(rows.weights[run], expected, rtol=1e-3, atol=2e-4)
+    assert rows.run.tolist() == [0, 1] and rows.step.tolist() == [1, 1]
+
+
+def test_chunks_that_the_store_has_are_not_trained_again(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, trained, interrupted = Engine(store=str(tmp_path / "store")), [], Event()
+    interrupted.set()
+
+    def train(config: PopulationConfig, dataset: Dataset, chunk: Chunk, *rest: object) -> object:
+        trained.append(chunk.seed)
+        if interrupted.is_set() and chunk.seed == 3:
+            raise KeyboardInterrupt
+        return train_chunk(config, dataset, chunk, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(executor, "train_chunk", train)
+    with pytest.raises(KeyboardInterrupt):
+        train_population(TINY, digits, "cpu", engine)
+    assert len(list((tmp_path / "store").iterdir())) == 2
+    interrupted.clear()
+    resumed = train_population(TINY, digits, "cpu", engine)
+    assert trained == [1, 2, 3, *range(3, 13)]  # twelve chunks: 12 runs and 76 references, eight in each
+    assert torch.equal(resumed.weights, train_population(TINY, digits, "cpu").weights)
+    trained.clear()
+    train_population(replace(TINY, weight_decay=0.5), digits, "cpu", engine)
+    assert len(trained) == 12
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "spark"}, "name = 'spark' is not allowed; allowed: local, ray"),
+        (
+            {"ray_address": "127.0.0.1:6379"},
+            "ray_address = '127.0.0.1:6379' is not allowed; allowed: empty, unless engine is ray",
+        ),
+        ({"threads": -1}, "threads = -1 is not allowed; allowed: a whole number from 0"),
+    ],
+)
+def test_an_engine_that_there_is_not_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Engine(**options)  # type: ignore[arg-type]
+
+
+def test_without_ray_the_engine_says_what_to_install(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hf_mlops.population.cluster", None)
+    with pytest.raises(ValueError, match=r"engine = 'ray' needs Ray .*: pip install 'hf_mlops\[ray\]'"):
+        train_population(TINY, digits, "cpu", Engine("ray"))
+
+
+def test_the_number_of_threads_is_put_back(digits: Dataset) -> None:
+    before = torch.get_num_threads()
+    train_population(replace(TINY, train_steps=3, checkpoints=1), digits, "cpu", Engine(threads=before + 1))
+    assert torch.get_num_threads() == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from hf_mlops.hypernet.model import HypernetConfig
-from hf_mlops.population.population import PopulationConfig
+from hf_mlops.population.config import PopulationConfig
 
 
 @dataclass(frozen=True)

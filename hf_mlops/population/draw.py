@@ -1,0 +1,67 @@
+"""Which groups each run of a population forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from hf_mlops.population.config import PopulationConfig
+
+PAIRS_REFERRED_TO = 100  # at most, beside those held out
+LARGER_SETS = 7  # drawn of each size from 3 to 5
+
+
+@dataclass(frozen=True)
+class ForgetSets:
+    """What the runs of a population forget.
+
+    Args:
+        training: of each training run.
+        reference: each once: nothing, every single group, pairs, and larger sets. Every one has several retrained targets.
+        held_out: pairs of groups, ascending, that no training run forgets together.
+    """
+
+    training: Bool[Tensor, "runs groups"]
+    reference: Bool[Tensor, "specs groups"]
+    held_out: Int[Tensor, "pairs 2"]
+
+
+def draw_forget_sets(config: PopulationConfig, groups: int) -> ForgetSets:
+    """Draws what the runs of a population forget, of this many groups; no set holds all of them."""
+    rng = np.random.default_rng(config.seed)
+    pairs = list(combinations(range(groups), 2)) if groups > 2 else []
+    rng.shuffle(pairs)
+    count = round(config.held_out_pairs * len(pairs))
+    held_out, shown = sorted(pairs[:count]), pairs[count:]
+
+    shares = np.array(config.set_sizes[:groups])  # a set of all groups would leave nothing to retain
+    sizes = rng.choice(len(shares), size=config.runs, p=shares / shares.sum())
+    training = [_draw_without(set(held_out), rng.permutation(groups).tolist(), size) for size in sizes]
+
+    larger = [rng.choice(groups, size=size, replace=False) for size in (3, 4, 5) for _ in range(LARGER_SETS) if size < groups]
+    singles = [(group,) for group in range(groups)]
+    each_once = dict.fromkeys(tuple(sorted(chosen.tolist())) for chosen in larger)
+    reference = [(), *singles, *held_out, *shown[:PAIRS_REFERRED_TO], *each_once]
+    return ForgetSets(_masks(training, groups), _masks(reference, groups), torch.tensor(held_out).view(-1, 2).long())
+
+
+def _draw_without(apart: set[tuple[int, int]], order: Iterable[int], size: int) -> list[int]:
+    """The first `size` groups in this order, passing over each that would make a pair that must stay apart."""
+    chosen: list[int] = []
+    for group in order:
+        if len(chosen) < size and not any((min(group, one), max(group, one)) in apart for one in chosen):
+            chosen.append(group)
+    return chosen
+
+
+def _masks(sets: Collection[Iterable[int]], groups: int) -> Bool[Tensor, "sets groups"]:
+    masks = torch.zeros(len(sets), groups, dtype=torch.bool)
+    for mask, chosen in zip(masks, sets, strict=True):
+        mask[list(chosen)] = True
+    return masks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple
 
@@ -81,13 +82,13 @@ class Target:
     def __init__(
         self,
         architecture: str,
-        input_shape: Shape,
+        input_shape: Sequence[int],
         classes: int,
         mean: list[float],
         std: list[float],
         scope: str = "*",
         seed: int = 0,
-        shapes: dict[str, tuple[int, ...]] | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
         shared: dict[str, Tensor] | None = None,
     ):
         self.architecture, self.classes, self.scope, self.seed = architecture, classes, scope, seed

@@ -2,7 +2,7 @@
 
     python -m benchmarks.engines            # about three minutes on two cores
 
-The process computes with as many threads as the cluster has workers, each of which computes with one. The two are timed in turn,
+The process computes with as many threads as the cluster has workers, each of which has one. The two are timed in turn,
 without the start of the cluster and of its workers; the ratio to quote is the median over the turns. Both must give the very
 same population. Writes benchmarks/results/engines.csv.
 """

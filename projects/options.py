@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ import click
 
 from hf_mlops.audit.measure import Gates
 from hf_mlops.compute.device import DEVICES
-from hf_mlops.data.dataset import Dataset
-from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, load_dataset
-from hf_mlops.hypernet.model import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, Hypernetwork
+from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE
+from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
 from hf_mlops.hypernet.prompts import VARIANTS
-from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.networks import ALLOWED as NETWORKS
@@ -39,21 +36,6 @@ def recipe_field(name: str, kind: click.ParamType, text: str) -> Any:
     metavar = "|".join(kind.choices) if isinstance(kind, click.Choice) else kind.name.split()[0].upper()
     help_text = f"{text} [default: the recipe's]"
     return click.option(f"--{name.replace('_', '-')}", type=OrEmpty(kind), default="", metavar=metavar, help=help_text)
-
-
-def recipe_of(
-    dataset: str, architecture: str, population: dict[str, Any], hypernet: dict[str, Any], seed: int
-) -> tuple[PopulationConfig, HypernetConfig]:
-    """The configurations of a recipe, with the fields that were given instead of None."""
-    recipe = find_recipe(dataset, architecture)
-
-    def given(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
-
-    return (
-        replace(recipe.population, **given(population), seed=seed),
-        replace(recipe.hypernet, **given(hypernet), seed=seed),
-    )
 
 
 def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = "", metavar: str | None = None) -> Any:
@@ -92,6 +74,19 @@ seed = field(PopulationConfig, "seed", click.IntRange(min=0), "Seed of all that 
 denoising_steps = click.option(
     "--steps", type=click.IntRange(1, 1000), default=DEFAULT_STEPS, show_default=True, help="Denoising steps a sample."
 )
+start = click.option(
+    "--start",
+    default="",
+    metavar="CLASSIFIER",
+    help="Classifier now in production, to stay near: an .onnx or .safetensors file, or models:/NAME@ALIAS.",
+)
+start_time = click.option(
+    "--start-time",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=DEFAULT_START_TIME,
+    show_default=True,
+    help="How far to go from it: 1 is not to stay near at all.",
+)
 output = click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -100,6 +95,11 @@ output = click.option(
     help="Folder that the exported classifier is written to.",
 )
 dry_run = click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+
+
+def data(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The two options that say which data to train on."""
+    return dataset(data_dir(command))
 
 
 def gates(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -131,19 +131,3 @@ def samples(default: int) -> Any:
 def print_configuration(**parts: Any) -> None:
     """What `--dry-run` prints: JSON."""
     click.echo(json.dumps(parts, indent=2))
-
-
-def trained_on(hypernetwork: Hypernetwork, dataset: str, data_dir: str) -> Dataset:
-    """The data that a hypernetwork was trained on, by its name or, if it has moved, where `--dataset` says.
-
-    Raises:
-        ValueError: it is not there, or it is other data.
-    """
-    try:
-        found = load_dataset(dataset or hypernetwork.made_from["name"], data_dir)
-    except ValueError as error:
-        if dataset:
-            raise
-        raise ValueError(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
-    found.require(hypernetwork.made_from)
-    return found

@@ -331,7 +331,7 @@ def test_ctrl_c_in_the_middle_of_each_step_leaves_nothing_half_made_and_main_goe
     assert (tmp_path / "exported" / "forget-7" / "classifier.onnx").exists()
 
 
-def interrupt_at(store: Store, command: list[str], mark: str) -> str:
+def interrupt_at(store: Store, command: list[str], beginning: str) -> str:
     """Sends Ctrl-C to a command's whole process group at an output line that starts so, and gives all its output."""
     with subprocess.Popen(
         command,
@@ -345,7 +345,7 @@ def interrupt_at(store: Store, command: list[str], mark: str) -> str:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
-            if line.startswith(mark) and not any(earlier.startswith(mark) for earlier in lines):
+            if line.startswith(beginning) and not any(earlier.startswith(beginning) for earlier in lines):
                 os.killpg(process.pid, signal.SIGINT)
             lines.append(line)
         assert process.wait() != 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -18,12 +16,9 @@ import pytest
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load
 
-from hf_mlops import Dataset, Hypernetwork, Reference, load_dataset
+from hf_mlops import Dataset, Hypernetwork, Reference
 from hf_mlops.registry import models
 from hf_mlops.registry.models import find_classifier, load_champion, promote_again, register_classifier, register_hypernetwork
-from hf_mlops.registry.runs import STEP
-from projects.hypernet import find_targets
-from projects.options import trained_on
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +92,7 @@ def test_bad_requests_are_invalid_parameter_values(
 
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
-    _, version = load_champion()
+    version = load_champion().version
     assert version.tags == {"variant": "dihyfo-1"} and version.description == "A test."
     info = champion.metadata
     assert [column.name for column in info.get_input_schema()] == ["forget"]
@@ -192,31 +187,8 @@ def test_an_interruption_leaves_the_registry_as_it_was(
     assert bool(client.search_registered_models(f"name = '{name}'")) == existed
 
 
-def test_a_population_is_found_by_the_data_it_was_trained_on_whatever_their_name(store: Path, digits: Dataset) -> None:
-    tags = {STEP: "targets", "hf_mlops.data_digest": digits.digest, "hf_mlops.architecture": "mlp-16"}
-    with mlflow.start_run(tags=tags) as run:
-        pass
-    moved = replace(digits, name="folder:/it's here")
-    assert find_targets(moved, "mlp-16", "").info.run_id == run.info.run_id
-    with pytest.raises(ValueError, match="no finished population of mlp-16 on digits"):
-        find_targets(replace(digits, class_names=tuple("abcdefghij")), "mlp-16", "")
-
-
-def test_a_hypernetwork_works_with_the_data_it_was_trained_on_by_its_name_or_where_it_has_moved(tmp_path: Path) -> None:
-    images, labels = np.zeros((6, 4, 4), np.uint8), np.repeat([0, 1], 3)
-    np.savez(tmp_path / "own.npz", images=images, labels=labels)
-    hypernetwork: Any = SimpleNamespace(made_from=load_dataset(f"npz:{tmp_path}/own.npz").identity)
-    assert trained_on(hypernetwork, "", "").name == f"npz:{tmp_path}/own.npz"
-    (tmp_path / "own.npz").rename(tmp_path / "moved.npz")
-    assert trained_on(hypernetwork, f"npz:{tmp_path}/moved.npz", "").name == f"npz:{tmp_path}/moved.npz"
-    with pytest.raises(ValueError, match=r"own.npz: there is no such file.* has it moved\? --dataset says where to"):
-        trained_on(hypernetwork, "", "")
-    with pytest.raises(ValueError, match="made from the data set"):
-        trained_on(hypernetwork, "digits", "")
-
-
 def test_an_alias_goes_back_only_to_a_version_that_is_there(store: Path, champion: Any) -> None:
     assert promote_again("hyperforget", "champion", "1")
     assert not promote_again("hyperforget", "champion", "99")
     assert not promote_again("hyperforget", "champion", None)
-    assert load_champion()[1].version == 1
+    assert load_champion().version.version == 1

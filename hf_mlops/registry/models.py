@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import mlflow
 import numpy as np
 import onnx
 import pandas as pd
+from jaxtyping import Float
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -24,12 +26,10 @@ from hf_mlops.export.onnx import INPUT, OUTPUT, onnx_template, read_weights
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import pyfunc
-from hf_mlops.registry.pyfunc import HyperForget
-
-HYPERFORGET, CHAMPION, CLASSIFIER = "hyperforget", "champion", "hyperforget-classifier"
+from hf_mlops.registry.names import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
-RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader")
+RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader", "jaxtyping")
 
 HYPERFORGET_SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "forget")]),
@@ -55,8 +55,29 @@ HYPERFORGET_SIGNATURE = ModelSignature(
 )
 
 
-def load_start(source: str, target: Target) -> Tensor:
-    """Weights (P,) of the classifier that samples are to stay near.
+@dataclass(frozen=True)
+class Champion:
+    """The hypernetwork in production.
+
+    Args:
+        hypernetwork: what it samples with.
+        reference: the retrain reference that its samples are judged against.
+        template: the architecture as an ONNX model, from `onnx_template`.
+        version: as it is registered.
+    """
+
+    hypernetwork: Hypernetwork
+    reference: Reference
+    template: bytes
+    version: ModelVersion
+
+    def __str__(self) -> str:
+        """Name and version: `hyperforget/3`."""
+        return f"{HYPERFORGET}/{self.version.version}"
+
+
+def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
+    """Weights of the classifier that samples are to stay near.
 
     Args:
         source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
@@ -71,11 +92,6 @@ def load_start(source: str, target: Target) -> Tensor:
         except MlflowException as error:
             raise ValueError(f"start = {source!r} cannot be had: {error.message}") from error
     return read_weights(file, target)
-
-
-def alias_of(slug: str) -> str:
-    """The alias under which the classifier of a forget spec is served."""
-    return f"forget-{slug}"
 
 
 def _pins(*packages: str) -> list[str]:
@@ -125,8 +141,8 @@ def register_hypernetwork(
     return _register(info, HYPERFORGET, CHAMPION, tags, description)
 
 
-def load_champion() -> tuple[HyperForget, ModelVersion]:
-    """The hypernetwork in production and its registered version.
+def load_champion() -> Champion:
+    """The hypernetwork in production.
 
     Raises:
         ValueError: there is none; says which command makes one.
@@ -138,7 +154,8 @@ def load_champion() -> tuple[HyperForget, ModelVersion]:
             f"the registry at {mlflow.get_registry_uri()} has no model models:/{HYPERFORGET}@{CHAMPION}:"
             " run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
         ) from error
-    return mlflow.pyfunc.load_model(f"models:/{HYPERFORGET}/{version.version}").unwrap_python_model(), version
+    model = mlflow.pyfunc.load_model(f"models:/{HYPERFORGET}/{version.version}").unwrap_python_model()
+    return Champion(model.hypernetwork, model.reference, model.template, version)
 
 
 def register_classifier(

@@ -7,18 +7,8 @@ import mlflow
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from hf_mlops.audit.tables import (
-    HELD_OUT_PAIR,
-    SINGLE,
-    accuracy_per_group,
-    audit_specs,
-    kind_of,
-    prompt_alignment,
-    prompt_sweep,
-    spec_table,
-    step_sweep,
-    summary,
-)
+from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
+from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, accuracy_per_group, kind_of, spec_table, summary
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.registry.models import HYPERFORGET, load_champion
 from hf_mlops.registry.pyfunc import HyperForget

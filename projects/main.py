@@ -11,7 +11,7 @@ import click
 import mlflow
 from mlflow.entities import Run
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS

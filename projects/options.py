@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.compute.device import DEVICES
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, load_dataset

@@ -22,6 +22,7 @@ from hf_mlops.compute.progress import Progress
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.networks import ALLOWED, is_architecture
+from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 
 TRAIN, REFERENCE = "train", "reference"
@@ -224,7 +225,8 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
             runs = torch.arange(first, first + len(forgotten))
             first += len(forgotten)
             for step, weights in _train_chunk(config, target, initial, dataset, forgotten, generator, where, progress):
-                losses, accuracies, *_ = target.group_metrics(weights, validation, groups)
+                outputs = Outputs.of_targets(target, weights, validation, groups)
+                losses, accuracies = outputs.losses, outputs.accuracies
                 flags = torch.full_like(runs, is_reference, dtype=torch.bool)
                 rows.append(
                     (weights.cpu(), forgotten, losses.cpu(), accuracies.cpu(), runs, torch.full_like(runs, step), flags)

@@ -48,7 +48,7 @@ def test_nothing_forgotten_has_no_figures_on_d_f_and_passes_their_gate() -> None
     assert evidence.figures() == pytest.approx(
         {"retain_accuracy": 1, "retain_loss": RIGHT, "reference_retain_accuracy": 1, "reference_retain_loss": RIGHT}
     )
-    assert evidence.failures(Gates(0, 0)) == []
+    assert evidence.failures(Gates(0.0, 0.0)) == []
 
 
 def test_a_figure_equal_to_its_limit_passes() -> None:
@@ -74,22 +74,23 @@ def test_failures_say_what_was_found_and_what_is_allowed() -> None:
 
 def test_a_figure_that_could_not_be_measured_fails() -> None:
     nobody = Audit(measured("c", "1 11", images="a bb"), measured("c", "1 11", images="a bb"))
-    assert nobody.failures(Gates(1, 1)) == [
-        "accuracy on D_f is nan; allowed: at most 1",
-        "accuracy on D_r is nan; allowed: at least nan, which is 1 under the retrain reference",
+    assert nobody.failures(Gates(1.0, 1.0)) == [
+        "accuracy on D_f is nan; allowed: at most 1.0",
+        "accuracy on D_r is nan; allowed: at least nan, which is 1.0 under the retrain reference",
     ]
 
 
 @pytest.mark.parametrize("name", ["max_forget_accuracy", "max_retain_gap"])
-@pytest.mark.parametrize("value", [-0.01, 1.01, 2, float("nan")])
+@pytest.mark.parametrize("value", [-0.01, 1.01, 2.0, float("nan")])
 def test_gates_are_shares(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} = {value} is not allowed; allowed: 0 to 1$"):
         Gates(**{name: value})
 
 
 def test_gates_may_be_as_tight_and_as_loose_as_a_share_can_be() -> None:
-    assert (Gates(0, 1), Gates(1, 0)) == (Gates(0.0, 1.0), Gates(1.0, 0.0))
-    assert (Gates().max_forget_accuracy, Gates().max_retain_gap) == (0.01, 0.02)
+    tightest, loosest = Gates(0.0, 0.0), Gates(1.0, 1.0)
+    assert tightest.max_retain_gap == 0 and loosest.max_forget_accuracy == 1
+    assert Gates() == Gates(0.01, 0.02)
 
 
 def test_an_audit_runs_samples_on_the_test_split_beside_the_closest_reference() -> None:

@@ -1,4 +1,6 @@
-from .audit.measure import Audit, Gates, Reference, audit_samples, best_fit
+from .audit.gates import Audit, Gates, audit_samples
+from .audit.reference import Reference
+from .audit.select import best_fit
 from .base.groups import Groups
 from .base.spec import ForgetSpec
 from .data.dataset import Dataset, Split

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.registry.models import load_champion
 from hf_mlops.steps.data import trained_on

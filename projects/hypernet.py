@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.steps.hypernet import Hypernet

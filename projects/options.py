@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.compute.device import DEVICES
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES

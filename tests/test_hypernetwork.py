@@ -22,6 +22,7 @@ from hf_mlops import (
 from hf_mlops.base.artifact import read
 from hf_mlops.hypernet.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
 from hf_mlops.hypernet.training import Trainer
+from hf_mlops.population.outputs import Outputs
 
 
 def test_a_sampled_classifier_has_forgotten_and_knows_the_rest(
@@ -53,7 +54,7 @@ def test_asking_for_a_higher_loss_gives_a_higher_loss(hypernetwork: Hypernetwork
     losses = []
     for asked in (usual, 2 * usual, 4 * usual):
         samples = hypernetwork.sample("7", 8, retain_loss=asked)
-        per_group, *_ = hypernetwork.target.group_metrics(samples.weights, digits.validation, 10)
+        per_group = Outputs.of_targets(hypernetwork.target, samples.weights, digits.validation, 10).losses
         losses.append(per_group[:, [g for g in range(10) if g != 7]].mean().item())
     assert losses[0] < losses[1] < losses[2]
 

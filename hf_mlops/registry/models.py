@@ -21,7 +21,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from torch import Tensor
 
 import hf_mlops
-from hf_mlops.audit.measure import Reference
+from hf_mlops.audit.reference import Reference
 from hf_mlops.export.onnx import INPUT, OUTPUT, onnx_template, read_weights
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.population.target import Target

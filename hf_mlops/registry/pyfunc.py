@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import save
 
-from hf_mlops.audit.measure import Reference
+from hf_mlops.audit.reference import Reference
 from hf_mlops.hypernet.model import Hypernetwork
 
 

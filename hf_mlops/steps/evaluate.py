@@ -8,19 +8,9 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from hf_mlops.audit.measure import Audit
-from hf_mlops.audit.tables import (
-    HELD_OUT_PAIR,
-    SINGLE,
-    accuracy_per_group,
-    audit_specs,
-    kind_of,
-    prompt_alignment,
-    prompt_sweep,
-    spec_table,
-    step_sweep,
-    summary,
-)
+from hf_mlops.audit.gates import Audit
+from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
+from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, accuracy_per_group, kind_of, spec_table, summary
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS

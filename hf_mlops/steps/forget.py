@@ -14,7 +14,9 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from torch import Tensor
 
-from hf_mlops.audit.measure import Audit, Gates, audit_samples, best_fit, measure
+from hf_mlops.audit.gates import Audit, Gates, audit_samples
+from hf_mlops.audit.measure import measure
+from hf_mlops.audit.select import best_fit
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.export.onnx import metadata, to_onnx, verify

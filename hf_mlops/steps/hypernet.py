@@ -11,8 +11,10 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from hf_mlops.audit.measure import Gates, Reference
-from hf_mlops.audit.tables import SINGLE, audit_specs, kind_of, spec_table, summary
+from hf_mlops.audit.gates import Gates
+from hf_mlops.audit.reference import Reference
+from hf_mlops.audit.sweeps import audit_specs
+from hf_mlops.audit.tables import SINGLE, kind_of, spec_table, summary
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork

@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import Run
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.recipes import Recipe

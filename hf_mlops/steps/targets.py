@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import mlflow
 from mlflow.entities import Run
 
-from hf_mlops.audit.measure import Reference
+from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.tables import reference_summary
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset

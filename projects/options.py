@@ -15,8 +15,8 @@ from hf_mlops.compute.device import DEVICES
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, load_dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, Hypernetwork
-from hf_mlops.hypernet.prompts import VARIANTS
 from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.hypernet.signal import VARIANTS
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.networks import ALLOWED as NETWORKS
 from hf_mlops.population.population import PopulationConfig

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hf_mlops.base.config import check_config
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.losses import log_losses, set_means
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset, Split
 from hf_mlops.hypernet.model import Samples
-from hf_mlops.hypernet.prompts import log_losses, set_means
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
 

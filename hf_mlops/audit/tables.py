@@ -11,10 +11,10 @@ from torch import Tensor
 
 from hf_mlops.audit.measure import Audit, Reference, audit_samples, measure
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.losses import LOSS_FLOOR
 from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
-from hf_mlops.hypernet.prompts import LOSS_FLOOR
 
 NONE, SINGLE, SEEN_PAIR, HELD_OUT_PAIR, LARGER = KINDS = ("nothing", "single", "seen pair", "held-out pair", "larger set")
 STEPS_SWEPT = (1, 2, 5, 10, 25, 50)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from hf_mlops.compute.ridge import ridge
 from hf_mlops.hypernet.diffusion import posterior_mean
-from hf_mlops.hypernet.prompts import ridge
 
 LEFT_AFTER_CORRECTION = 0.25  # of the variance about the guess, when the transformer has corrected it
 LEAST_VARIANCE = 1e-4  # of a coordinate; before the guess it is 1

@@ -18,7 +18,8 @@ from hf_mlops.compute.device import choose_device
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.hypernet import diffusion
 from hf_mlops.hypernet.denoiser import Denoiser
-from hf_mlops.hypernet.prompts import VARIANTS, LossSignal, Prompt, PromptBook
+from hf_mlops.hypernet.prompts import Prompt, PromptBook
+from hf_mlops.hypernet.signal import VARIANTS, LossSignal
 from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
@@ -33,7 +34,7 @@ MAX_SAMPLES = 10_000  # of one spec in one call
 class HypernetConfig:
     """Shape and training of a hypernetwork."""
 
-    variant: str = "dihyfo-1"  # what it is conditioned on: a name in prompts.VARIANTS
+    variant: str = "dihyfo-1"  # what it is conditioned on: a name in signal.VARIANTS
     space: str = "raw"  # coordinates that diffusion runs in: a name in spaces.SPACES
     components: int = 128  # principal components kept: raw, of a longer row of a weight matrix; latent, of all weights
     token_width: int = 0  # coordinates in a token; 0: the space's own default

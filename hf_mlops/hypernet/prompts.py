@@ -1,4 +1,4 @@
-"""Loss signals and prompts: what the hypernetwork is told about the classifier wanted."""
+"""Prompts: the losses that a hypernetwork is asked for."""
 
 from __future__ import annotations
 
@@ -11,74 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.losses import log_losses, log_ratio, losses_of_logs, set_means
+from hf_mlops.compute.ridge import ridge
 
-VARIANTS = ("dihyfo-1", "dihyfo-2")
 PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regression needs to believe in one
-LOSS_FLOOR = 1e-3  # losses enter as log(loss + floor): a loss of 0 stays finite
-
-
-def log_losses(losses: Tensor) -> Tensor:
-    """Losses, nats, as the hypernetwork and every judge of it see them."""
-    return (losses + LOSS_FLOOR).log()
-
-
-def set_means(values: Tensor, forgotten: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over D_r and over D_f of a measure (loss, accuracy) that is known for each group.
-
-    Args:
-        values: (N, G) mean on each group.
-        forgotten: (N, G) bool.
-        share: (G,) share of the data that each group is.
-
-    Returns:
-        mean over D_r (N,) and over D_f (N,); the latter is NaN where nothing is forgotten.
-    """
-    retain, forget = share * ~forgotten, share * forgotten
-    return (values * retain).sum(1) / retain.sum(1), (values * forget).sum(1) / forget.sum(1)
-
-
-class LossSignal(nn.Module):
-    """Losses per group to the conditioning vector of a variant.
-
-    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), and which groups are in D_f: G + 2 entries.
-    DiHyFo-2: the log loss on every group: G entries. Log losses are standardised over the population.
-
-    Raises:
-        ValueError: an unknown variant.
-    """
-
-    share: Tensor  # (G,) share of the data that each group is
-    centre: Tensor  # (2,) or (G,)
-    spread: Tensor  # (2,) or (G,)
-
-    def __init__(self, variant: str, share: Tensor, centre: Tensor, spread: Tensor):
-        super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"unknown variant {variant!r}; allowed: {', '.join(VARIANTS)}")
-        self.variant = variant
-        self.width = len(centre) + (len(share) if variant == "dihyfo-1" else 0)
-        self.register_buffer("share", share)
-        self.register_buffer("centre", centre)
-        self.register_buffer("spread", spread)
-
-    @classmethod
-    def fit(cls, variant: str, losses: Tensor, forgotten: Tensor, share: Tensor) -> LossSignal:
-        """The signal for a population's training rows: losses (N, G), forgotten (N, G) bool, share (G,)."""
-        nothing = torch.zeros(2 if variant == "dihyfo-1" else len(share))
-        logs = cls(variant, share, nothing, nothing + 1)._logs(losses, forgotten)
-        centre = logs.nanmean(0)
-        spread = (logs - centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(1e-6)
-        return cls(variant, share, centre, spread)
-
-    def _logs(self, losses: Tensor, forgotten: Tensor) -> Tensor:
-        if self.variant == "dihyfo-1":
-            losses = torch.stack(set_means(losses, forgotten, self.share), 1)  # (N, 2)
-        return log_losses(losses)
-
-    def forward(self, losses: Tensor, forgotten: Tensor) -> Tensor:
-        """(N, G) losses and (N, G) bool -> (N, width)."""
-        logs = ((self._logs(losses, forgotten) - self.centre) / self.spread).nan_to_num(0.0)
-        return torch.cat([logs, forgotten.to(logs) * 2 - 1], 1) if self.variant == "dihyfo-1" else logs
 
 
 @dataclass(frozen=True)
@@ -133,8 +69,8 @@ class PromptBook(nn.Module):
         for status, group, rows in cases:
             usual[status, group] = ridge(features[rows & final], logs[rows & final, group])
             expected[rows, group] = features[rows] @ usual[status, group]
-        usual_retain, _ = set_means(_losses(expected), forgotten, share)
-        off = ((retain + LOSS_FLOOR) / (usual_retain + LOSS_FLOOR)).log()
+        usual_retain, _ = set_means(losses_of_logs(expected), forgotten, share)
+        off = log_ratio(retain, usual_retain)
         for status, group, rows in cases:
             course[status, group] = ridge(_powers(off[rows], forgotten[rows]), (logs - expected)[rows, group])
         forget = forget[~forget.isnan()]
@@ -158,8 +94,8 @@ class PromptBook(nn.Module):
         if retain_loss is not None:
             usual, _ = self._means(logs, mask)
             course = self.course[mask.long(), torch.arange(len(mask))]
-            logs = logs + course @ _powers(((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log(), mask[None])[0]
-        losses = _losses(logs)
+            logs = logs + course @ _powers(log_ratio(retain_loss, usual), mask[None])[0]
+        losses = losses_of_logs(logs)
         for asked, members, now in zip((retain_loss, forget_loss), (~mask, mask), self._means(logs, mask), strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
                 losses = torch.where(members, losses * asked / now.clamp_min(1e-9), losses)
@@ -168,7 +104,7 @@ class PromptBook(nn.Module):
 
     def usual_losses(self, forgotten: Tensor) -> Tensor:
         """Losses (N, G) that retrained targets have on each group, nats, from the groups forgotten, (N, G) bool."""
-        return _losses(self._usual_logs(forgotten))
+        return losses_of_logs(self._usual_logs(forgotten))
 
     def _usual_logs(self, forgotten: Tensor) -> Tensor:
         """Usual log losses, (N, G), from the groups forgotten, (N, G) bool."""
@@ -178,12 +114,7 @@ class PromptBook(nn.Module):
 
     def _means(self, logs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Mean losses (1,) over D_r and D_f of log losses (G,)."""
-        return set_means(_losses(logs)[None], mask[None], self.share)
-
-
-def _losses(logs: Tensor) -> Tensor:
-    """Losses of log losses, which may say less than 0 where they are computed."""
-    return (logs.exp() - LOSS_FLOOR).clamp_min(0)
+        return set_means(losses_of_logs(logs)[None], mask[None], self.share)
 
 
 def _features(forgotten: Tensor, pairs: bool) -> Tensor:
@@ -212,11 +143,3 @@ def _in_range(name: str, asked: float | None, limits: Tensor) -> float | None:
         text = f"{name} = {asked:.4g} lies outside the training range {low:.4g} to {high:.4g}: clipped to {clipped:.4g}"
         warnings.warn(text, stacklevel=4)
     return clipped
-
-
-def ridge(features: Tensor, values: Tensor) -> Tensor:
-    """Coefficients (F, ...) of a ridge regression of (N, ...) on (N, F); the last feature, the constant, is not penalised."""
-    x, y = features.double(), values.double()
-    penalty = torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
-    penalty[-1, -1] = 1e-6
-    return torch.linalg.solve(x.T @ x + penalty, x.T @ y).float()

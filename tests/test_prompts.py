@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from hf_mlops import ForgetSpec, Hypernetwork, Population
-from hf_mlops.hypernet.prompts import LossSignal, PromptBook, set_means
+from hf_mlops.compute.losses import set_means
+from hf_mlops.hypernet.prompts import PromptBook
+from hf_mlops.hypernet.signal import LossSignal
 
 SHARE = torch.full((10,), 0.1)
 

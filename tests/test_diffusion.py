@@ -62,5 +62,5 @@ def test_an_unknown_sampler_and_no_steps_are_refused() -> None:
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, "euler")
     with pytest.raises(ValueError, match="steps = 0"):
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 0)
-    with pytest.raises(ValueError, match="start_time = 2 is not allowed; allowed: above 0, up to 1"):
-        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=2)
+    with pytest.raises(ValueError, match="start_time = 2.0 is not allowed; allowed: above 0, up to 1"):
+        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=2.0)

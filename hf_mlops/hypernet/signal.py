@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_mlops.compute.losses import log_losses, set_means
@@ -13,18 +14,24 @@ VARIANTS = ("dihyfo-1", "dihyfo-2")
 class LossSignal(nn.Module):
     """Losses per group to the conditioning vector of a variant.
 
-    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), and which groups are in D_f: G + 2 entries.
-    DiHyFo-2: the log loss on every group: G entries. Log losses are standardised over the population.
+    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), and for each group 1 if it is in D_f, else -1.
+    DiHyFo-2: the log loss on every group. Log losses are standardised over the population.
 
     Raises:
         ValueError: an unknown variant.
     """
 
-    share: Tensor  # (G,) share of the data that each group is
-    centre: Tensor  # (2,) or (G,)
-    spread: Tensor  # (2,) or (G,)
+    share: Float[Tensor, " groups"]  # of the data that each group is
+    centre: Float[Tensor, " logs"]  # of log losses: two, or one for each group
+    spread: Float[Tensor, " logs"]
 
-    def __init__(self, variant: str, share: Tensor, centre: Tensor, spread: Tensor):
+    def __init__(
+        self,
+        variant: str,
+        share: Float[Tensor, " groups"],
+        centre: Float[Tensor, " logs"],
+        spread: Float[Tensor, " logs"],
+    ):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"unknown variant {variant!r}; allowed: {', '.join(VARIANTS)}")
@@ -35,20 +42,32 @@ class LossSignal(nn.Module):
         self.register_buffer("spread", spread)
 
     @classmethod
-    def fit(cls, variant: str, losses: Tensor, forgotten: Tensor, share: Tensor) -> LossSignal:
-        """The signal for a population's training rows: losses (N, G), forgotten (N, G) bool, share (G,)."""
-        nothing = torch.zeros(2 if variant == "dihyfo-1" else len(share))
-        logs = cls(variant, share, nothing, nothing + 1)._logs(losses, forgotten)
+    def fit(
+        cls,
+        variant: str,
+        losses: Float[Tensor, "rows groups"],
+        forgotten: Bool[Tensor, "rows groups"],
+        share: Float[Tensor, " groups"],
+    ) -> LossSignal:
+        """The signal for a population's training rows: losses, nats, and the groups in D_f."""
+        logs = _logs(variant, losses, forgotten, share)
         centre = logs.nanmean(0)
         spread = (logs - centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(1e-6)
         return cls(variant, share, centre, spread)
 
-    def _logs(self, losses: Tensor, forgotten: Tensor) -> Tensor:
-        if self.variant == "dihyfo-1":
-            losses = torch.stack(set_means(losses, forgotten, self.share), 1)  # (N, 2)
-        return log_losses(losses)
-
-    def forward(self, losses: Tensor, forgotten: Tensor) -> Tensor:
-        """(N, G) losses and (N, G) bool -> (N, width)."""
-        logs = ((self._logs(losses, forgotten) - self.centre) / self.spread).nan_to_num(0.0)
+    def forward(
+        self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"]
+    ) -> Float[Tensor, "rows signal"]:
+        """Losses, nats, and the groups in D_f to the conditioning vector."""
+        logs = ((_logs(self.variant, losses, forgotten, self.share) - self.centre) / self.spread).nan_to_num(0.0)
         return torch.cat([logs, forgotten.to(logs) * 2 - 1], 1) if self.variant == "dihyfo-1" else logs
+
+
+def _logs(
+    variant: str,
+    losses: Float[Tensor, "rows groups"],
+    forgotten: Bool[Tensor, "rows groups"],
+    share: Float[Tensor, " groups"],
+) -> Float[Tensor, "rows logs"]:
+    """Log losses on D_r and D_f (NaN if nothing is forgotten), or on every group."""
+    return log_losses(torch.stack(set_means(losses, forgotten, share), 1) if variant == "dihyfo-1" else losses)

@@ -40,7 +40,7 @@ class WeightSpace(nn.Module):
 class Stack(NamedTuple):
     """A tensor of weights as a stack of rows, one for each unit that it computes; a bias is a single row.
 
-    A layer of 16 units on 64 pixels is 16 rows of 64 weights: 1024 coordinates, or 512 of 32 directions.
+    A layer of 16 units on 64 pixels is 16 rows of 64 weights: 1024 coordinates or, by 32 directions, 512.
     """
 
     rows: int
@@ -81,7 +81,7 @@ class RawTokens(WeightSpace):
         layout: Int[Tensor, "tensors 3"],
         mean: Float[Tensor, " params"],
         scale: Float[Tensor, " coordinates"],
-        **bases: Float[Tensor, "length kept"],
+        **bases: Float[Tensor, "_ _"],  # length and coordinates of a row, of each stack its own
     ):
         super().__init__()
         self.register_buffer("layout", layout)
@@ -123,10 +123,8 @@ class RawTokens(WeightSpace):
     def decode(self, tokens: Float[Tensor, "models tokens token_width"]) -> Float[Tensor, "models params"]:
         padded = [ceil(stack.coordinates / self.width) * self.width for stack in self.stacks]
         scales = self.scale.to(tokens.dtype).split([stack.coordinates for stack in self.stacks])
-        weights = []
-        for number, (stack, part, scale) in enumerate(
-            zip(self.stacks, tokens.flatten(1).split(padded, 1), scales, strict=True)
-        ):
+        parts, weights = tokens.flatten(1).split(padded, 1), []
+        for number, (stack, part, scale) in enumerate(zip(self.stacks, parts, scales, strict=True)):
             part = part[:, : stack.coordinates] * scale
             if stack.kept < stack.length:
                 basis = self.get_buffer(f"basis{number}").to(tokens.dtype)

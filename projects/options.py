@@ -13,7 +13,7 @@ from hf_mlops.audit.gates import Gates
 from hf_mlops.compute.device import DEVICES
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
-from hf_mlops.hypernet.prompts import VARIANTS
+from hf_mlops.hypernet.signal import VARIANTS
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.networks import ALLOWED as NETWORKS

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.losses import set_means
 from hf_mlops.data.dataset import Split
-from hf_mlops.hypernet.prompts import set_means
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_mlops.audit.measure import Measured, measure
+from hf_mlops.compute.losses import log_losses
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import Samples
-from hf_mlops.hypernet.prompts import Prompt, log_losses
+from hf_mlops.hypernet.prompts import Prompt
 from hf_mlops.population.target import Target
 
 

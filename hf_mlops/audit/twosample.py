@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hf_mlops.compute.losses import log_losses
 from hf_mlops.data.dataset import Split
-from hf_mlops.hypernet.prompts import log_losses
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 

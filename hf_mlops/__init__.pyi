@@ -3,11 +3,12 @@ from .base.groups import Groups
 from .base.spec import ForgetSpec
 from .data.dataset import Dataset, Split
 from .data.loading import load_dataset
-from .export.onnx import onnx_template, to_onnx
+from .export.weights import onnx_template, to_onnx
 from .hypernet.model import HypernetConfig, Hypernetwork, Samples
 from .hypernet.training import train_hypernetwork
 from .population.population import Population, PopulationConfig, retrain, train_population
 from .population.target import Target
+from .serving.classifier import OnnxClassifier
 
 __all__ = [
     "Audit",
@@ -17,6 +18,7 @@ __all__ = [
     "Groups",
     "HypernetConfig",
     "Hypernetwork",
+    "OnnxClassifier",
     "Population",
     "PopulationConfig",
     "Reference",

@@ -57,7 +57,7 @@ def test_rooms_import_one_way_only() -> None:
     ("module", "imported", "contract"),
     [
         ("hf_mlops/base/spec.py", "hf_mlops.data.dataset", "Imports go one way through the rooms"),
-        ("hf_mlops/audit/gates.py", "hf_mlops.export.template", "Imports go one way through the rooms"),
+        ("hf_mlops/audit/gates.py", "hf_mlops.export.weights", "Imports go one way through the rooms"),
         ("hf_mlops/population/draw.py", "hf_mlops.population.population", "No circles inside a room"),
         ("hf_mlops/report/pictures.py", "mlflow", "The learning core needs no MLflow, and only commands need click"),
         ("hf_mlops/steps/forget.py", "click", "Steps print, they parse nothing"),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load
 
-from hf_mlops import Dataset, Hypernetwork, Reference
+from hf_mlops import Dataset, ForgetSpec, Hypernetwork, OnnxClassifier, Reference, to_onnx
+from hf_mlops.export.weights import verify
 from hf_mlops.registry import models
 from hf_mlops.registry.models import find_classifier, load_champion, promote_again, register_classifier, register_hypernetwork
 
@@ -137,38 +139,66 @@ def test_an_altered_model_does_not_load(champion: Any, store: Path) -> None:
 
 
 @pytest.fixture
-def onnx_model(hypernetwork: Hypernetwork, digits: Dataset) -> bytes:
-    from hf_mlops import to_onnx
-
+def classifier(hypernetwork: Hypernetwork, digits: Dataset) -> OnnxClassifier:
     samples = hypernetwork.sample("7")
     return to_onnx(hypernetwork.target, samples.weights[0], samples.spec, digits.class_names)
 
 
 def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
-    store: Path, onnx_model: bytes, digits: Dataset
+    store: Path, classifier: OnnxClassifier, digits: Dataset
 ) -> None:
     with mlflow.start_run():
-        version, file = register_classifier(onnx_model, (1, 8, 8), 10, "7", {"forget": "7", "seed": 3}, "Seven is gone.")
+        version, file = register_classifier(classifier, "7", {"forget": "7", "seed": 3}, "Seven is gone.")
     assert find_classifier("7").version == version.version
     assert version.tags == {"forget": "7", "seed": "3"}
     images = digits.test.images[:5].numpy()
     answer = mlflow.pyfunc.load_model("models:/hyperforget-classifier@forget-7").predict(images)
     direct = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
     np.testing.assert_allclose(answer["logits"], direct, rtol=1e-6)
+    assert file.read_bytes() == classifier.data
     requirements = next(file.parent.glob("requirements.txt")).read_text()
     assert "onnxruntime" in requirements and "torch" not in requirements
 
 
+def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registration(
+    store: Path, champion: Any, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    serializer = onnx.serialization.registry.get("protobuf")
+    monkeypatch.setattr(serializer, "deserialize_proto", counted(parsed, serializer.deserialize_proto))
+    sessions: list[int] = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted(sessions, onnxruntime.InferenceSession))
+    loaded = load_champion()
+    assert (len(parsed), len(sessions)) == (1, 0)  # the template, once for all the classifiers made of it
+    target = loaded.hypernetwork.target
+    for seed in (1, 2):
+        weights = target.initial_weights(seed)
+        classifier = to_onnx(target, weights, ForgetSpec.of([7], digits.class_names), digits.class_names, "", loaded.template)
+        verify(classifier, digits.test.images, target.logits(weights[None], digits.test.images)[0])
+        with mlflow.start_run():
+            register_classifier(classifier, "7", {"weights_sha256": classifier.digest}, "")
+    assert len(parsed) == 1
+    assert len(sessions) == 4  # for each of the two: ours, and MLflow's trial of the input example on the file it has written
+
+
+def counted(calls: list[int], function: Callable[..., Any]) -> Callable[..., Any]:
+    def count(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return function(*arguments, **options)
+
+    return count
+
+
 @pytest.mark.parametrize("existed", [False, True])
 def test_an_interruption_leaves_the_registry_as_it_was(
-    store: Path, onnx_model: bytes, monkeypatch: pytest.MonkeyPatch, existed: bool
+    store: Path, classifier: OnnxClassifier, monkeypatch: pytest.MonkeyPatch, existed: bool
 ) -> None:
     client, name = mlflow.MlflowClient(), f"classifier-{existed}"
     monkeypatch.setattr(models, "CLASSIFIER", name)
 
     def register() -> None:
         with mlflow.start_run():
-            register_classifier(onnx_model, (1, 8, 8), 10, "7", {"forget": "7"}, "")
+            register_classifier(classifier, "7", {"forget": "7"}, "")
 
     if existed:
         register()

@@ -9,17 +9,19 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import onnx
 import pytest
 import torch
 from mlflow.entities import Run, RunData, RunInfo
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
 from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig, Hypernetwork, PopulationConfig, Reference, Target, load_dataset
-from hf_mlops.export.onnx import metadata, to_onnx
+from hf_mlops.export.weights import to_onnx
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.registry.models import Champion
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, STEP
 from hf_mlops.registry.runs import find_run, fingerprint_of, step_run
+from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps import export
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
@@ -32,6 +34,7 @@ from hf_mlops.steps.targets import Targets, find_targets
 
 GATES = Gates()
 TEN = [str(digit) for digit in range(10)]
+A_TEMPLATE = OnnxClassifier(onnx.ModelProto())
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def a_version(name: str = "hyperforget", run_id: str = "r1", tags: dict[str, str
 
 def a_champion(run_id: str = "r1") -> Champion:
     """One whose networks are not looked at."""
-    return Champion(Hypernetwork.__new__(Hypernetwork), Reference.__new__(Reference), b"", a_version(run_id=run_id))
+    return Champion(Hypernetwork.__new__(Hypernetwork), Reference.__new__(Reference), A_TEMPLATE, a_version(run_id=run_id))
 
 
 def moved_on(dataset: Dataset) -> Dataset:
@@ -174,18 +177,18 @@ def test_main_does_a_step_once_and_again_when_its_result_is_no_longer_good(store
 
 
 @pytest.fixture(scope="module")
-def onnx_model(digits: Dataset) -> bytes:
+def classifier(digits: Dataset) -> OnnxClassifier:
     target = Target.for_dataset("mlp-10", digits)
     return to_onnx(target, torch.zeros(target.size), ForgetSpec.of([7], TEN), digits.class_names)
 
 
 @pytest.mark.parametrize("audited", ["this", "other"])
 def test_export_writes_the_classifier_that_was_audited_and_no_other(
-    store: mlflow.MlflowClient, onnx_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audited: str
+    store: mlflow.MlflowClient, classifier: OnnxClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audited: str
 ) -> None:
-    (tmp_path / "model.onnx").write_bytes(onnx_model)
+    (tmp_path / "model.onnx").write_bytes(classifier.data)
     monkeypatch.setattr(export, "classifier_file", lambda version: tmp_path / "model.onnx")
-    digest = metadata(onnx_model)["weights_sha256"] if audited == "this" else "0" * 64
+    digest = classifier.digest if audited == "this" else "0" * 64
     step = Export(a_version("hyperforget-classifier", tags={"weights_sha256": digest, "seed": "4"}), "7", tmp_path / "out")
     if audited == "other":
         with pytest.raises(ValueError, match=f"hyperforget-classifier/3 is not what was audited: .* audited were {digest}"):
@@ -194,7 +197,7 @@ def test_export_writes_the_classifier_that_was_audited_and_no_other(
     else:
         step.run()
         folder = tmp_path / "out" / "forget-7"
-        assert (folder / "classifier.onnx").read_bytes() == onnx_model
+        assert (folder / "classifier.onnx").read_bytes() == classifier.data
         assert json.loads((folder / "audit.json").read_text()) == {"version": 3, "weights_sha256": digest, "seed": "4"}
 
 

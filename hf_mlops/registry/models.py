@@ -10,7 +10,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import onnx
 import pandas as pd
 from jaxtyping import Float
 from mlflow.entities.model_registry import ModelVersion
@@ -22,11 +21,12 @@ from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
-from hf_mlops.export.onnx import INPUT, OUTPUT, onnx_template, read_weights
+from hf_mlops.export.weights import onnx_template, read_weights
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import pyfunc
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of
+from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
 RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader", "jaxtyping")
@@ -62,13 +62,13 @@ class Champion:
     Args:
         hypernetwork: what it samples with.
         reference: the retrain reference that its samples are judged against.
-        template: the architecture as an ONNX model, from `onnx_template`.
+        template: of its classifiers in ONNX, from `onnx_template`.
         version: as it is registered.
     """
 
     hypernetwork: Hypernetwork
     reference: Reference
-    template: bytes
+    template: OnnxClassifier
     version: ModelVersion
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ def register_hypernetwork(
     """
     hypernetwork.save(folder)
     reference.save(folder)
-    (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target))
+    (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
     example = {"forget": [hypernetwork.groups.names[-1], ",".join(hypernetwork.groups.names[:2]), ""]}
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
@@ -159,7 +159,7 @@ def load_champion() -> Champion:
 
 
 def register_classifier(
-    model: bytes, input_shape: tuple[int, int, int], classes: int, slug: str, tags: dict[str, Any], description: str
+    classifier: OnnxClassifier, slug: str, tags: dict[str, Any], description: str
 ) -> tuple[ModelVersion, Path]:
     """Logs a checked ONNX classifier to the active run, registers it and moves the alias of its forget spec to it.
 
@@ -167,14 +167,14 @@ def register_classifier(
         the version, and the ONNX file on this machine.
     """
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape), INPUT)]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes), OUTPUT)]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), INPUT)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), OUTPUT)]),
     )
     info = mlflow.onnx.log_model(
-        onnx.load_from_string(model),
+        classifier.model,
         name=CLASSIFIER,
         signature=signature,
-        input_example={INPUT: np.zeros((1, *input_shape), np.float32)},
+        input_example={INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],  # these networks are far too small to gain from a GPU
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),

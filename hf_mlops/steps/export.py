@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-import onnx
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from hf_mlops.base.artifact import whole_directory
-from hf_mlops.export.onnx import metadata, weights_digest
 from hf_mlops.registry.models import classifier_file
 from hf_mlops.registry.names import alias_of
 from hf_mlops.registry.runs import fingerprint_of, step_run
+from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps.step import Step
 
 
@@ -45,10 +44,10 @@ class Export(Step):
 
     def run(self) -> Run:
         with step_run(self.name, self.fingerprint, self._params) as active:
-            model = classifier_file(self.version).read_bytes()
-            onnx.checker.check_model(model, full_check=True)
-            found, audited = weights_digest(model), self.version.tags["weights_sha256"]
-            if not found == metadata(model)["weights_sha256"] == audited:
+            classifier = OnnxClassifier.read(classifier_file(self.version))
+            classifier.check()
+            found, audited = classifier.digest, self.version.tags["weights_sha256"]
+            if not found == classifier.metadata["weights_sha256"] == audited:
                 raise ValueError(
                     f"{self._params['classifier']} is not what was audited: its weights have SHA-256 {found},"
                     f" audited were {audited}"
@@ -56,7 +55,7 @@ class Export(Step):
             folder = self.output / alias_of(self.slug)
             audit = {"version": int(self.version.version), **self.version.tags}
             with whole_directory(folder) as partial:
-                (partial / "classifier.onnx").write_bytes(model)
+                (partial / "classifier.onnx").write_bytes(classifier.data)
                 (partial / "audit.json").write_text(json.dumps(audit, indent=2))
             mlflow.log_artifacts(str(folder))
             print(f"exported    {folder}/classifier.onnx, with its audit in {folder}/audit.json")

@@ -19,7 +19,7 @@ from hf_mlops.audit.measure import measure
 from hf_mlops.audit.select import best_fit
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.export.onnx import metadata, to_onnx, verify
+from hf_mlops.export.weights import to_onnx, verify
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
@@ -110,23 +110,22 @@ class Forget(Step):
         """Exports the sample that is kept and registers it, with its audit as tags."""
         target, dataset, made_by = self.champion.hypernetwork.target, self.dataset, str(self.champion)
         weights = samples.weights[kept]
-        onnx_model = to_onnx(target, weights, self.spec, dataset.class_names, made_by, self.champion.template)
+        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_by, self.champion.template)
         with torch.no_grad():
             expected = target.logits(weights[None], dataset.test.images)[0]
-        difference = verify(onnx_model, dataset.test.images, expected)
+        difference = verify(classifier, dataset.test.images, expected)
         tags = {
             "forget": str(self.spec),
             "seed": samples.seeds[kept],
             "hypernetwork": made_by,
             "data_digest": dataset.digest,
-            "weights_sha256": metadata(onnx_model)["weights_sha256"],
+            "weights_sha256": classifier.digest,
             "reference": f"retrained without {evidence.reference.spec or 'nothing'}",
             "onnx_difference": f"{difference:.2g}",
             **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
         }
         description = f"Classifier of {dataset.name} sampled by {made_by} as if retrained without: {self.spec}."
-        classes = len(dataset.class_names)
-        return register_classifier(onnx_model, dataset.input_shape, classes, self.spec.slug, tags, description)
+        return register_classifier(classifier, self.spec.slug, tags, description)
 
 
 def churn(target: Target, start: Float[Tensor, " params"], dataset: Dataset, evidence: Audit, kept: int) -> tuple[float, float]:

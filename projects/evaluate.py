@@ -12,13 +12,13 @@ from projects.command import clear_errors
 
 
 @click.command(help=__doc__)
+@clear_errors()
 @options.same_dataset
 @options.data_dir
 @options.samples(32)
 @options.seed
 @options.denoising_steps
 @options.dry_run
-@clear_errors()
 def command(dataset: str, data_dir: str, n_samples: int, seed: int, steps: int, dry_run: bool) -> None:
     if dry_run:
         sampling = {"n": n_samples, "seed": seed, "steps": steps}

@@ -14,10 +14,10 @@ from projects.command import clear_errors
 
 
 @click.command(help=__doc__)
+@clear_errors()
 @click.option("--forget-class", required=True, help="Forget spec whose classifier to take out.")
 @options.output
 @options.dry_run
-@clear_errors()
 def command(forget_class: str, output: Path, dry_run: bool) -> None:
     if dry_run:
         return options.print_configuration(forget_class=forget_class, output=str(output))

@@ -18,6 +18,7 @@ from projects.command import clear_errors
 
 
 @click.command(help=__doc__)
+@clear_errors()
 @click.option("--forget-class", required=True, help="Forget spec: a class, or several joined by commas.")
 @options.same_dataset
 @options.data_dir
@@ -30,18 +31,16 @@ from projects.command import clear_errors
 @options.start_time
 @options.gates
 @options.dry_run
-@clear_errors()
 def command(
     forget_class: str,
     dataset: str,
     data_dir: str,
     n_samples: int,
-    max_forget_accuracy: float,
-    max_retain_gap: float,
+    gates: Gates,
     dry_run: bool,
     **sampled_by: Any,
 ) -> None:
-    gates, sampling = Gates(max_forget_accuracy, max_retain_gap), Sampling(n_samples, **sampled_by)
+    sampling = Sampling(n_samples, **sampled_by)
     if dry_run:
         request = {"forget_class": forget_class, "dataset": dataset, "data_dir": data_dir}
         return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates))

@@ -17,6 +17,7 @@ from projects.command import clear_errors
 
 
 @click.command(help=__doc__)
+@clear_errors()
 @options.data
 @options.architecture
 @click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")
@@ -32,20 +33,18 @@ from projects.command import clear_errors
 @options.seed
 @options.device
 @options.dry_run
-@clear_errors()
 def command(
     dataset: str,
     data_dir: str,
     architecture: str,
     targets_run: str,
-    max_forget_accuracy: float,
-    max_retain_gap: float,
+    gates: Gates,
     seed: int,
     device: str,
     dry_run: bool,
     **fields: Any,
 ) -> None:
-    recipe, gates = find_recipe(dataset, architecture).given({}, fields, seed), Gates(max_forget_accuracy, max_retain_gap)
+    recipe, gates = find_recipe(dataset, architecture).given({}, fields, seed), gates
     if dry_run:
         made_of = {"dataset": dataset, "data_dir": data_dir, "device": device}
         return options.print_configuration(**made_of, hypernet=asdict(recipe.hypernet), gates=asdict(gates))

@@ -10,12 +10,14 @@ from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.population.executor import Engine
 from hf_mlops.steps.main import Main
 from projects import options
 from projects.command import clear_errors
 
 
 @click.command(help=__doc__)
+@clear_errors()
 @options.data
 @options.architecture
 @options.scope
@@ -29,18 +31,18 @@ from projects.command import clear_errors
 @options.gates
 @options.seed
 @options.device
+@options.engines
 @options.dry_run
-@clear_errors()
 def command(
     dataset: str,
     data_dir: str,
     architecture: str,
     forget_class: str,
     output: Path,
-    max_forget_accuracy: float,
-    max_retain_gap: float,
+    gates: Gates,
     seed: int,
     device: str,
+    engine: Engine,
     dry_run: bool,
     **fields: int | str | None,
 ) -> None:
@@ -49,10 +51,8 @@ def command(
     population = {"scope": fields["scope"], "runs": fields["runs"], "train_steps": fields["target_steps"]}
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
     recipe = find_recipe(dataset, architecture).given(population, hypernet, seed)
-    main = Main(recipe, data, data_dir, spec, Gates(max_forget_accuracy, max_retain_gap), output, seed, device)
-    if dry_run:
-        return options.print_configuration(**main.configuration)
-    main.run()
+    main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine)
+    options.print_configuration(**main.configuration) if dry_run else main.run()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPL
 from hf_mlops.hypernet.signal import VARIANTS
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
+from hf_mlops.population.executor import ENGINES, Engine
 from hf_mlops.population.networks import ALLOWED as NETWORKS
 
 AT_LEAST_1 = click.IntRange(min=1)
@@ -70,6 +72,19 @@ space = recipe_field("space", click.Choice(list(SPACES)), "Coordinates that diff
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute; auto: a GPU if any."
 )
+engine_name = field(
+    Engine, "name", click.Choice(ENGINES), "Where targets are trained: in this process, or on Ray.", flag="engine"
+)
+ray_address = click.option(
+    "--ray-address", default="", metavar="HOST:PORT", help="Of a Ray cluster; by default one of this machine alone is started."
+)
+store = click.option(
+    "--store",
+    default="",
+    metavar="FOLDER",
+    help="Where trained targets are left chunk by chunk, to go on from after an interruption; by default they are not kept."
+    " On a Ray cluster of several machines, a folder that all of them see.",
+)
 seed = field(PopulationConfig, "seed", click.IntRange(min=0), "Seed of all that is random.")
 denoising_steps = click.option(
     "--steps", type=click.IntRange(1, 1000), default=DEFAULT_STEPS, show_default=True, help="Denoising steps a sample."
@@ -87,6 +102,10 @@ start_time = click.option(
     show_default=True,
     help="How far to go from it: 1 is not to stay near at all.",
 )
+max_forget_accuracy = field(Gates, "max_forget_accuracy", click.FloatRange(0, 1), "Largest accuracy on the forget set.")
+max_retain_gap = field(
+    Gates, "max_retain_gap", click.FloatRange(0, 1), "Largest accuracy lost on the retain set against the retrain reference."
+)
 output = click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -102,13 +121,24 @@ def data(command: Callable[..., Any]) -> Callable[..., Any]:
     return dataset(data_dir(command))
 
 
+def engines(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The three options that say where targets are trained, as one argument `engine`."""
+
+    @wraps(command)
+    def combined(engine: str, ray_address: str, store: str, **others: Any) -> Any:
+        return command(engine=Engine(engine, ray_address, store), **others)
+
+    return engine_name(ray_address(store(combined)))
+
+
 def gates(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that bound what may be registered."""
-    share = click.FloatRange(0, 1)
-    command = field(Gates, "max_retain_gap", share, "Largest accuracy lost on the retain set against the retrain reference.")(
-        command
-    )
-    return field(Gates, "max_forget_accuracy", share, "Largest accuracy on the forget set.")(command)
+    """The two options that bound what may be registered, as one argument `gates`."""
+
+    @wraps(command)
+    def combined(max_forget_accuracy: float, max_retain_gap: float, **others: Any) -> Any:
+        return command(gates=Gates(max_forget_accuracy, max_retain_gap), **others)
+
+    return max_forget_accuracy(max_retain_gap(combined))
 
 
 def prompted_loss(name: str) -> Any:

@@ -9,12 +9,14 @@ import click
 
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.population.executor import Engine
 from hf_mlops.steps.targets import Targets
 from projects import options
 from projects.command import clear_errors
 
 
 @click.command(help=__doc__)
+@clear_errors()
 @options.data
 @options.architecture
 @options.scope
@@ -24,13 +26,22 @@ from projects.command import clear_errors
 @options.recipe_field("reference_runs", options.AT_LEAST_1, "Retrained targets of each reference spec.")
 @options.seed
 @options.device
+@options.engines
 @options.dry_run
-@clear_errors()
-def command(dataset: str, data_dir: str, architecture: str, seed: int, device: str, dry_run: bool, **fields: Any) -> None:
+def command(
+    dataset: str,
+    data_dir: str,
+    architecture: str,
+    seed: int,
+    device: str,
+    engine: Engine,
+    dry_run: bool,
+    **fields: Any,
+) -> None:
     config = find_recipe(dataset, architecture).given(fields, {}, seed).population
     if dry_run:
         return options.print_configuration(dataset=dataset, data_dir=data_dir, device=device, population=asdict(config))
-    Targets(config, load_dataset(dataset, data_dir), device).run()
+    Targets(config, load_dataset(dataset, data_dir), device, engine).run()
 
 
 if __name__ == "__main__":

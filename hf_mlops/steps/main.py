@@ -14,6 +14,7 @@ from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.recipes import Recipe
+from hf_mlops.population.executor import Engine
 from hf_mlops.registry.models import find_classifier, load_champion, promote_again
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, HYPERFORGET, VERSION, alias_of, child_tag
 from hf_mlops.registry.runs import find_run, step_run
@@ -38,6 +39,7 @@ class Main(Step):
         output: the folder to export to.
         seed: of evaluation and sampling.
         device: `auto`, `cpu` or `cuda`.
+        engine: where targets are trained.
     """
 
     name = "main"
@@ -50,6 +52,7 @@ class Main(Step):
     output: Path
     seed: int = 0
     device: str = "auto"
+    engine: Engine = Engine()
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -58,6 +61,7 @@ class Main(Step):
             "dataset": self.dataset.name,
             "data_dir": self.data_dir,
             "device": self.device,
+            "engine": asdict(self.engine),
             "forget_class": str(self.spec),
             "population": asdict(self.recipe.population),
             "hypernet": asdict(self.recipe.hypernet),
@@ -71,7 +75,7 @@ class Main(Step):
 
     def run(self) -> Run:
         dataset, slug = self.dataset, self.spec.slug
-        targets = Targets(self.recipe.population, dataset, self.device)
+        targets = Targets(self.recipe.population, dataset, self.device, self.engine)
         with step_run(self.name, self.fingerprint, {"forget_class": str(self.spec), "dataset": dataset.name}) as active:
             mlflow.log_dict(self.configuration, "configuration.json")
             population = once(targets)

@@ -14,6 +14,7 @@ from hf_mlops.audit.tables import reference_summary
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.config import PopulationConfig
+from hf_mlops.population.executor import Engine
 from hf_mlops.population.population import train_population
 from hf_mlops.population.target import Target
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, DATASET, POPULATION
@@ -29,6 +30,7 @@ class Targets(Step):
         config: of the population.
         dataset: to train on.
         device: `auto`, `cpu` or `cuda`.
+        engine: where chunks are trained; the result is the same, so the fingerprint leaves it out.
 
     Raises:
         ValueError: an architecture or a scope that cannot be trained, or a device that is not there.
@@ -39,6 +41,7 @@ class Targets(Step):
     config: PopulationConfig
     dataset: Dataset
     device: str = "auto"
+    engine: Engine = Engine()
 
     def __post_init__(self) -> None:
         choose_device(self.device)
@@ -60,10 +63,10 @@ class Targets(Step):
     def run(self) -> Run:
         config, dataset = self.config, self.dataset
         tags = {DATASET: dataset.name, DATA_DIGEST: dataset.digest, ARCHITECTURE: config.architecture}
-        params = {"dataset": dataset.name, "device": self.device, **asdict(config)}
+        params = {"dataset": dataset.name, "device": self.device, "engine": self.engine.name, **asdict(config)}
         with step_run(self.name, self.fingerprint, params, tags) as active:
             log_dataset(dataset, "training")
-            population = train_population(config, dataset, self.device)
+            population = train_population(config, dataset, self.device, self.engine)
             with TemporaryDirectory() as folder:
                 population.save(Path(folder) / POPULATION)
                 mlflow.log_artifacts(folder)

@@ -225,3 +225,7 @@ def test_a_hypernetwork_works_with_the_data_it_was_trained_on_by_its_name_or_whe
         trained_on(made_from, "", "")
     with pytest.raises(ValueError, match="made from the data set"):
         trained_on(made_from, "digits", "")
+    with pytest.raises(
+        ValueError, match=r"absent.npz: there is no such file; allowed: one that numpy.savez wrote$"
+    ):  # who names a place is not asked for one
+        trained_on(made_from, f"npz:{tmp_path}/absent.npz", "")

@@ -20,10 +20,11 @@ from pathlib import Path
 import mlflow
 import pytest
 import requests
+import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import load
 
-from hf_mlops import Dataset
+from hf_mlops import Dataset, Engine, Population, train_population
 from hf_mlops.serving.classifier import OnnxClassifier
 
 ROOT = Path(__file__).parent.parent
@@ -291,6 +292,19 @@ def test_a_tracking_server_that_does_not_answer_is_named_at_once(empty: Store) -
     assert done.returncode == 1
     assert "no MLflow tracking server answers at http://127.0.0.1:9" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.slow
+def test_targets_trained_on_ray_are_one_run_with_the_very_same_population(tmp_path: Path, digits: Dataset) -> None:
+    store = Store(tmp_path)
+    done = store.run("targets", runs=64, train_steps=60, reference_runs=1, engine="ray", store=tmp_path / "chunks")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = store.client.search_runs(["0"])
+    assert run.info.status == "FINISHED" and run.data.params["targets.engine"] == "ray"
+    population = Population.load(Path(store.client.download_artifacts(run.info.run_id, "population")))
+    here = train_population(population.config, digits, "cpu", Engine(threads=1))
+    assert torch.equal(population.weights, here.weights) and torch.equal(population.run, here.run)
+    assert len(list((tmp_path / "chunks").iterdir())) == 2
 
 
 INTERRUPTED = {"runs": 64, "target_steps": 120, "hypernet_steps": 120, "max_retain_gap": 1, "max_forget_accuracy": 1}

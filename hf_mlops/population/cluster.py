@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -72,17 +73,17 @@ def _connected(address: str) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning on every machine without a GPU
+    logging.getLogger("ray").setLevel(logging.ERROR)
     where: dict[str, Any] = {"address": address}
     if address:
         _require_answer(address)
     else:  # it listens on all of the machine's addresses, to whoever has its token
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
         where = {"address": "local", "include_dashboard": False}
     try:
         ray.init(**where, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:  # of a cluster of another Ray or Python, say
         raise ValueError(
-            f"the Ray cluster at {address or 'this machine'} cannot be used: {error}"
+            f"the Ray cluster at {address or 'this machine'} cannot be used: {str(error).splitlines()[0]}"
             " (one that asks for a token takes it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
         ) from error
     try:

@@ -47,11 +47,11 @@ def test_outputs_of_some_models_are_rows_of_those_of_all() -> None:
 
 def test_targets_are_run_on_every_image() -> None:
     marks = "1 01 0110", "0 11 1111"
-    made = Outputs.of_targets(by_hand.target(), by_hand.weights(*marks), by_hand.dataset().test, 3)
+    made = Outputs.of_targets(by_hand.target(), by_hand.weights(*marks).requires_grad_(), by_hand.dataset().test, 3)
     torch.testing.assert_close(made.log_probabilities, by_hand.log_probabilities(*marks))
     assert made.predictions.tolist() == [[0, 1, 0, 1, 0, 0, 1], [1, 0, 0, 0, 0, 0, 0]]
     torch.testing.assert_close(made.losses, by_hand.outputs(*marks).losses)
-    assert not made.log_probabilities.requires_grad
+    assert not made.log_probabilities.requires_grad and not made.losses.requires_grad
 
 
 def test_means_are_summed_up_over_parts_of_512_images_which_populations_are_conditioned_on() -> None:

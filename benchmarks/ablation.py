@@ -22,7 +22,8 @@ from benchmarks.quality import figures
 from benchmarks.trained import Trained, options, trained
 from hf_mlops import Population, Reference, train_population
 from hf_mlops.compute.progress import Progress
-from hf_mlops.hypernet.model import DEFAULT_STEPS
+from hf_mlops.hypernet.batch import Batch, BatchDrawer
+from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.hypernet.training import Trainer
 
 HYPERNET: dict[str, dict[str, Any]] = {
@@ -54,18 +55,24 @@ class Untold(Trainer):
         super().__init__(config, replace(population, config=replace(population.config, chunk=population.config.runs)), *rest)
 
 
-class Uncomposed(Trainer):
-    """Leaves no class out of a target's predictions: learns only of sets that runs forgot."""
+class UncomposedBatches(BatchDrawer):
+    """Leave no class out of a target's predictions."""
 
     def left_out(self, forgotten: Tensor) -> Tensor:
         return torch.zeros_like(forgotten)
 
 
-class Unpaired(Trainer):
-    """Composes no set that has a held-out pair in it, so that those are new to the hypernetwork, too."""
+class Uncomposed(Trainer):
+    """Learns only of sets that runs forgot."""
 
-    def __init__(self, config: Any, population: Population, *rest: Any):
-        super().__init__(config, population, *rest)
+    drawer_class = UncomposedBatches
+
+
+class UnpairedBatches(BatchDrawer):
+    """Compose no set that has a held-out pair in it."""
+
+    def __init__(self, hypernetwork: Hypernetwork, population: Population, *rest: Any):
+        super().__init__(hypernetwork, population, *rest)
         self.first, self.second = population.held_out.T
 
     def left_out(self, forgotten: Tensor) -> Tensor:
@@ -74,11 +81,23 @@ class Unpaired(Trainer):
         return further & ~(both[:, self.first] & both[:, self.second]).any(1, keepdim=True)
 
 
-class Noisier(Trainer):
-    """Sees more of the high noise levels, which few denoising steps begin with."""
+class Unpaired(Trainer):
+    """Held-out pairs are new to the hypernetwork, too."""
+
+    drawer_class = UnpairedBatches
+
+
+class NoisierBatches(BatchDrawer):
+    """Have more of the high noise levels, which few denoising steps begin with."""
 
     def times(self) -> Tensor:
         return super().times().sqrt()
+
+
+class Noisier(Trainer):
+    """Sees more of the high noise levels."""
+
+    drawer_class = NoisierBatches
 
 
 class Guided(nn.Module):
@@ -93,15 +112,21 @@ class Guided(nn.Module):
         return without + self.scale * (self.denoiser(noisy, time, signal) - without)
 
 
-class Guidance(Trainer):
-    """A tenth of the population's rows has no signal in training; samples are pushed half as far again from that."""
+class UnsignalledBatches(BatchDrawer):
+    """Have no signal for a tenth of the population's rows."""
 
-    def losses(self) -> tuple[Tensor, Tensor]:
+    def draw(self) -> Batch:
         signal = self.signal
         self.signal = signal * (torch.rand(len(signal), 1, generator=self.generator) >= 0.1).to(signal)
-        losses = super().losses()
+        batch = super().draw()
         self.signal = signal
-        return losses
+        return batch
+
+
+class Guidance(Trainer):
+    """Learns to do without a signal as well; samples are pushed half as far again from that."""
+
+    drawer_class = UnsignalledBatches
 
     def result(self) -> Any:
         hypernetwork = super().result()

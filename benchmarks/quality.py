@@ -15,17 +15,8 @@ import pandas as pd
 
 from benchmarks import PICTURES, write_table
 from benchmarks.trained import Trained, options, trained
-from hf_mlops.audit.tables import (
-    HELD_OUT_PAIR,
-    KINDS,
-    SINGLE,
-    audit_specs,
-    kind_of,
-    prompt_alignment,
-    prompt_sweep,
-    spec_table,
-    summary,
-)
+from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep
+from hf_mlops.audit.tables import HELD_OUT_PAIR, KINDS, SINGLE, kind_of, spec_table, summary
 from hf_mlops.hypernet.model import DEFAULT_STEPS
 from hf_mlops.report import pictures
 

@@ -11,15 +11,18 @@ from itertools import product
 from typing import Any
 
 import click
+import pandas as pd
 import torch
 
 from benchmarks import PICTURES, RESULTS
 from benchmarks.trained import options, trained
 from hf_mlops import Reference, retrain
-from hf_mlops.audit.tables import audit_specs, spec_table
+from hf_mlops.audit.sweeps import audit_specs
+from hf_mlops.audit.tables import spec_table
 from hf_mlops.report import pictures
 
 SAMPLES = 8
+SPECS_AT_ONCE = 128  # audited together: outputs of all of them on MNIST are 4 GB
 
 
 @click.command(help=__doc__)
@@ -30,11 +33,16 @@ def command(**choice: Any) -> None:
     masks = torch.tensor([mask for mask in product((False, True), repeat=groups) if any(mask) and not all(mask)])
     weights = retrain(made.population.config, made.dataset, masks, choice["seed"], choice["device"])
     reference = Reference.of_targets(made.population, weights, masks, made.dataset)
-    audits = audit_specs(made.hypernetwork, reference, made.dataset, reference.specs(), SAMPLES, choice["seed"])
-    table = spec_table(audits, reference)
+    specs = reference.specs()
+    tables = []
+    for first in range(0, len(specs), SPECS_AT_ONCE):
+        some = specs[first : first + SPECS_AT_ONCE]
+        audits = audit_specs(made.hypernetwork, reference, made.dataset, some, SAMPLES, choice["seed"])
+        tables.append(spec_table(audits, reference))
+    table = pd.concat(tables, ignore_index=True)
     known = {tuple(mask) for mask in made.population.forgotten[~made.population.reference].tolist()}
-    table["trained on"] = [tuple(spec.mask) in known for spec in audits]
-    table["classes"] = [len(spec.groups) for spec in audits]
+    table["trained on"] = [tuple(spec.mask) in known for spec in specs]
+    table["classes"] = [len(spec.groups) for spec in specs]
     table["gap"] = 100 * (table["reference_retain_accuracy"] - table["retain_accuracy"])
     table["forget gap"] = 100 * (table["forget_accuracy"] - table["reference_forget_accuracy"])
     RESULTS.mkdir(exist_ok=True)

@@ -1,15 +1,18 @@
-from .audit.measure import Audit, Gates, Reference, audit_samples, best_fit
+from .audit.gates import Audit, Gates, audit_samples
+from .audit.reference import Reference
+from .audit.select import best_fit
 from .base.groups import Groups
 from .base.spec import ForgetSpec
 from .data.dataset import Dataset, Split
 from .data.loading import load_dataset
-from .export.onnx import onnx_template, to_onnx
+from .export.weights import onnx_template, to_onnx
 from .hypernet.model import HypernetConfig, Hypernetwork, Samples
 from .hypernet.training import train_hypernetwork
 from .population.config import PopulationConfig
 from .population.executor import Engine
 from .population.population import Population, retrain, train_population
 from .population.target import Target
+from .serving.classifier import OnnxClassifier
 
 __all__ = [
     "Audit",
@@ -20,6 +23,7 @@ __all__ = [
     "Groups",
     "HypernetConfig",
     "Hypernetwork",
+    "OnnxClassifier",
     "Population",
     "PopulationConfig",
     "Reference",

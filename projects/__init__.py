@@ -1,1 +1,1 @@
-"""One click command per entry point of MLproject: parse, call hf_mlops, log to MLflow."""
+"""One click command per entry point of MLproject: parse, call a step of hf_mlops, print."""

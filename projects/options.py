@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from hf_mlops.audit.measure import Gates
+from hf_mlops.audit.gates import Gates
 from hf_mlops.compute.device import DEVICES
-from hf_mlops.data.dataset import Dataset
-from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, load_dataset
-from hf_mlops.hypernet.model import DEFAULT_STEPS, MAX_SAMPLES, HypernetConfig, Hypernetwork
-from hf_mlops.hypernet.prompts import VARIANTS
-from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE
+from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
+from hf_mlops.hypernet.signal import VARIANTS
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
+from hf_mlops.population.executor import ENGINES, Engine
 from hf_mlops.population.networks import ALLOWED as NETWORKS
 
 AT_LEAST_1 = click.IntRange(min=1)
@@ -39,21 +38,6 @@ def recipe_field(name: str, kind: click.ParamType, text: str) -> Any:
     metavar = "|".join(kind.choices) if isinstance(kind, click.Choice) else kind.name.split()[0].upper()
     help_text = f"{text} [default: the recipe's]"
     return click.option(f"--{name.replace('_', '-')}", type=OrEmpty(kind), default="", metavar=metavar, help=help_text)
-
-
-def recipe_of(
-    dataset: str, architecture: str, population: dict[str, Any], hypernet: dict[str, Any], seed: int
-) -> tuple[PopulationConfig, HypernetConfig]:
-    """The configurations of a recipe, with the fields that were given instead of None."""
-    recipe = find_recipe(dataset, architecture)
-
-    def given(values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if value is not None}
-
-    return (
-        replace(recipe.population, **given(population), seed=seed),
-        replace(recipe.hypernet, **given(hypernet), seed=seed),
-    )
 
 
 def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = "", metavar: str | None = None) -> Any:
@@ -88,9 +72,39 @@ space = recipe_field("space", click.Choice(list(SPACES)), "Coordinates that diff
 device = click.option(
     "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute; auto: a GPU if any."
 )
+engine_name = field(
+    Engine, "name", click.Choice(ENGINES), "Where targets are trained: in this process, or on Ray.", flag="engine"
+)
+ray_address = click.option(
+    "--ray-address", default="", metavar="HOST:PORT", help="Of a Ray cluster; by default one of this machine alone is started."
+)
+store = click.option(
+    "--store",
+    default="",
+    metavar="FOLDER",
+    help="Where trained targets are left chunk by chunk, to go on from after an interruption; by default they are not kept."
+    " On a Ray cluster of several machines, a folder that all of them see.",
+)
 seed = field(PopulationConfig, "seed", click.IntRange(min=0), "Seed of all that is random.")
 denoising_steps = click.option(
     "--steps", type=click.IntRange(1, 1000), default=DEFAULT_STEPS, show_default=True, help="Denoising steps a sample."
+)
+start = click.option(
+    "--start",
+    default="",
+    metavar="CLASSIFIER",
+    help="Classifier now in production, to stay near: an .onnx or .safetensors file, or models:/NAME@ALIAS.",
+)
+start_time = click.option(
+    "--start-time",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=DEFAULT_START_TIME,
+    show_default=True,
+    help="How far to go from it: 1 is not to stay near at all.",
+)
+max_forget_accuracy = field(Gates, "max_forget_accuracy", click.FloatRange(0, 1), "Largest accuracy on the forget set.")
+max_retain_gap = field(
+    Gates, "max_retain_gap", click.FloatRange(0, 1), "Largest accuracy lost on the retain set against the retrain reference."
 )
 output = click.option(
     "--output",
@@ -102,13 +116,29 @@ output = click.option(
 dry_run = click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 
 
+def data(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The two options that say which data to train on."""
+    return dataset(data_dir(command))
+
+
+def engines(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The three options that say where targets are trained, as one argument `engine`."""
+
+    @wraps(command)
+    def combined(engine: str, ray_address: str, store: str, **others: Any) -> Any:
+        return command(engine=Engine(engine, ray_address, store), **others)
+
+    return engine_name(ray_address(store(combined)))
+
+
 def gates(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that bound what may be registered."""
-    share = click.FloatRange(0, 1)
-    command = field(Gates, "max_retain_gap", share, "Largest accuracy lost on the retain set against the retrain reference.")(
-        command
-    )
-    return field(Gates, "max_forget_accuracy", share, "Largest accuracy on the forget set.")(command)
+    """The two options that bound what may be registered, as one argument `gates`."""
+
+    @wraps(command)
+    def combined(max_forget_accuracy: float, max_retain_gap: float, **others: Any) -> Any:
+        return command(gates=Gates(max_forget_accuracy, max_retain_gap), **others)
+
+    return max_forget_accuracy(max_retain_gap(combined))
 
 
 def prompted_loss(name: str) -> Any:
@@ -131,19 +161,3 @@ def samples(default: int) -> Any:
 def print_configuration(**parts: Any) -> None:
     """What `--dry-run` prints: JSON."""
     click.echo(json.dumps(parts, indent=2))
-
-
-def trained_on(hypernetwork: Hypernetwork, dataset: str, data_dir: str) -> Dataset:
-    """The data that a hypernetwork was trained on, by its name or, if it has moved, where `--dataset` says.
-
-    Raises:
-        ValueError: it is not there, or it is other data.
-    """
-    try:
-        found = load_dataset(dataset or hypernetwork.made_from["name"], data_dir)
-    except ValueError as error:
-        if dataset:
-            raise
-        raise ValueError(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
-    found.require(hypernetwork.made_from)
-    return found

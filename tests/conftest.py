@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+from typechecks import ROOMS
+
+install_import_hook(ROOMS, "typechecks.typechecked")  # every call is held against its annotations, shapes included
 
 from hf_mlops import (
     Dataset,

@@ -1,28 +1,31 @@
+"""Audits of targets and samples that were really trained; worked out by hand they are in the tests of each module."""
+
 from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from hf_mlops import Audit, Dataset, ForgetSpec, Gates, Hypernetwork, Population, Reference, audit_samples, best_fit
-from hf_mlops.audit.measure import Measured, measure
+from hf_mlops.audit.measure import measure
+from hf_mlops.audit.tables import HELD_OUT_PAIR, KINDS, SEEN_PAIR, kind_of, reference_summary
 
 NAMES = [str(digit) for digit in range(10)]
 
 
 def test_the_reference_is_retrained_without_what_it_says(reference: Reference, population: Population) -> None:
     assert len(reference.forgotten) == (population.reference & population.final).sum()
-    assert reference.accuracies[reference.forgotten].max() == 0
+    assert reference.outputs.accuracies[reference.forgotten].max() == 0
     assert {len(spec.groups) for spec in reference.specs()} == {0, 1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize(("asked", "closest"), [("7", "7"), ("", ""), ("0,1", "0,1")])
-def test_the_closest_reference_is_the_specs_own_where_there_is_one(asked: str, closest: str, reference: Reference) -> None:
+@pytest.mark.parametrize("asked", ["7", "", "0,1"])
+def test_a_spec_of_the_reference_is_judged_beside_both_targets_retrained_for_it(asked: str, reference: Reference) -> None:
     found = reference.closest(ForgetSpec.parse(asked, NAMES))
-    assert str(found.spec) == closest
+    assert str(found.spec) == asked
     assert len(found.losses) == 2
 
 
@@ -30,6 +33,15 @@ def test_a_spec_without_a_reference_is_judged_beside_the_most_similar(reference:
     asked = ForgetSpec.parse("0,1,2,3,4,5,6,7", NAMES)
     found = reference.closest(asked).spec
     assert len(found.groups) == 5 and set(found.groups) <= set(asked.groups)
+
+
+def test_every_kind_of_spec_is_in_the_reference(reference: Reference) -> None:
+    kinds = pd.Series([kind_of(spec, reference) for spec in reference.specs()]).value_counts()
+    assert set(kinds.index) == set(KINDS)
+    assert (kinds[HELD_OUT_PAIR], kinds[SEEN_PAIR]) == (9, 36)
+    targets = reference_summary(reference).set_index("kind")["targets"]
+    assert targets[list(KINDS[:4])].tolist() == [2, 20, 72, 18]
+    assert targets.sum() == len(reference.forgotten)
 
 
 def test_figures_are_those_of_the_test_images(hypernetwork: Hypernetwork, digits: Dataset, reference: Reference) -> None:
@@ -61,36 +73,8 @@ def test_the_reference_itself_passes_the_gates_and_the_original_does_not(
     assert re.match(r"accuracy on D_r is 0\.8.* 0.02 under the retrain reference", failure)
 
 
-def test_gates_are_shares() -> None:
-    with pytest.raises(ValueError, match="max_retain_gap = 2 is not allowed; allowed: 0 to 1"):
-        Gates(max_retain_gap=2)
-
-
 def test_the_candidate_closest_to_its_prompt_is_kept(hypernetwork: Hypernetwork, digits: Dataset) -> None:
     samples = hypernetwork.sample("7", 4)
     weights = samples.weights.clone()
     weights[[0, 1, 3]] *= 0.5  # blunter classifiers, of higher loss
     assert best_fit(hypernetwork.target, replace(samples, weights=weights), digits) == 2
-
-
-def test_a_reference_comes_back_from_disk(reference: Reference, tmp_path: Path) -> None:
-    reference.save(tmp_path)
-    again = Reference.load(tmp_path)
-    assert again.group_names == reference.group_names
-    assert torch.equal(again.accuracies, reference.accuracies) and torch.equal(again.held_out, reference.held_out)
-
-
-def test_a_reference_of_other_data_is_refused(population: Population, digits: Dataset) -> None:
-    with pytest.raises(ValueError, match="made from the data set"):
-        Reference.of(population, replace(digits, class_names=tuple("abcdefghij")))
-
-
-def test_churn_and_disagreement_count_the_images_that_are_kept() -> None:
-    spec = ForgetSpec.parse("1", ["0", "1"])
-    groups = torch.tensor([0, 0, 0, 0, 1, 1])
-    predictions = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]], dtype=torch.int16)
-    measured = Measured(spec, torch.zeros(3, 2), torch.zeros(3, 2), predictions, groups)
-    assert measured.churn(predictions[0]).tolist() == [0, 0.25, 0.5]
-    assert measured.disagreement() == pytest.approx((0.25 + 0.5 + 0.25) / 3)
-    nothing = ForgetSpec.parse("", ["0", "1"])
-    assert measured.churn(predictions[0], nothing).tolist() == pytest.approx([0, 0.5, 1 / 3])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import sqrt
+
 import pytest
 import torch
 from torch import Tensor
@@ -25,6 +27,40 @@ def test_a_denoiser_that_knows_the_answer_is_followed(sampler: str, steps: int) 
 
     assert torch.equal(sample(denoise, lambda: torch.randn(4, 2, 3), steps, sampler), answer)
     assert len(calls) == steps
+
+
+@pytest.mark.parametrize(
+    ("sampler", "second"),
+    [
+        ("ddim", [sqrt(0.5) * (3 + 1), sqrt(0.5) * (3 - 2)]),  # the noise there was: at time 1 that is all of x
+        ("ddpm", [sqrt(0.5) * (3 + 10), sqrt(0.5) * (3 + 20)]),  # fresh noise alone: (1 - 0²) of it
+    ],
+)
+def test_a_step_keeps_or_draws_afresh_the_noise(sampler: str, second: list[float]) -> None:
+    """Two steps denoise at the times 1 and 1/2, where signal and noise both have the amplitude √½; x0 is predicted to be 3."""
+    noise, seen = iter([torch.tensor([[1.0], [-2.0]]), torch.tensor([[10.0], [20.0]])]), []
+
+    def denoise(x: Tensor, time: Tensor) -> Tensor:
+        seen.append((x, time))
+        return torch.full_like(x, 3)
+
+    assert sample(denoise, lambda: next(noise), 2, sampler).tolist() == [[3], [3]]
+    assert [time.tolist() for _, time in seen] == [[1, 1], [0.5, 0.5]]
+    torch.testing.assert_close(seen[0][0], torch.tensor([[1.0], [-2.0]]))
+    torch.testing.assert_close(seen[1][0], torch.tensor(second)[:, None])
+
+
+def test_a_start_is_given_the_noise_of_its_time() -> None:
+    seen = []
+
+    def denoise(x: Tensor, time: Tensor) -> Tensor:
+        seen.append((x, time))
+        return x
+
+    sample(denoise, lambda: torch.tensor([[1.0], [-2.0]]), 1, start=torch.tensor([[3.0]]), start_time=0.5)
+    [(x, time)] = seen
+    assert time.tolist() == [0.5, 0.5]
+    torch.testing.assert_close(x, sqrt(0.5) * torch.tensor([[3.0 + 1], [3.0 - 2]]))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -62,5 +98,5 @@ def test_an_unknown_sampler_and_no_steps_are_refused() -> None:
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, "euler")
     with pytest.raises(ValueError, match="steps = 0"):
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 0)
-    with pytest.raises(ValueError, match="start_time = 2 is not allowed; allowed: above 0, up to 1"):
-        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=2)
+    with pytest.raises(ValueError, match=r"start_time = 2\.0 is not allowed; allowed: above 0, up to 1"):
+        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=2.0)

@@ -10,6 +10,7 @@ from torch.nn.functional import cosine_similarity
 
 from hf_mlops import (
     Dataset,
+    ForgetSpec,
     HypernetConfig,
     Hypernetwork,
     Population,
@@ -20,8 +21,10 @@ from hf_mlops import (
     train_population,
 )
 from hf_mlops.base.artifact import read
+from hf_mlops.compute.losses import set_means
 from hf_mlops.hypernet.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
 from hf_mlops.hypernet.training import Trainer
+from hf_mlops.population.outputs import Outputs
 
 
 def test_a_sampled_classifier_has_forgotten_and_knows_the_rest(
@@ -53,7 +56,7 @@ def test_asking_for_a_higher_loss_gives_a_higher_loss(hypernetwork: Hypernetwork
     losses = []
     for asked in (usual, 2 * usual, 4 * usual):
         samples = hypernetwork.sample("7", 8, retain_loss=asked)
-        per_group, *_ = hypernetwork.target.group_metrics(samples.weights, digits.validation, 10)
+        per_group = Outputs.of_targets(hypernetwork.target, samples.weights, digits.validation, 10).losses
         losses.append(per_group[:, [g for g in range(10) if g != 7]].mean().item())
     assert losses[0] < losses[1] < losses[2]
 
@@ -181,10 +184,31 @@ def test_start_weights_of_another_network_and_impossible_times_are_refused(
 
 def test_before_training_a_sample_is_what_a_regression_on_the_signal_gives(population: Population, digits: Dataset) -> None:
     trainer = Trainer(HypernetConfig(), population, digits, "cpu")
-    guess, clean = trainer.model.guess, trainer.tokens
-    left = (clean - guess(trainer.signal)).square().mean(0)
+    guess, clean, signal = trainer.model.guess, trainer.drawer.tokens, trainer.drawer.signal
+    left = (clean - guess(signal)).square().mean(0)
     assert 0.02 < float(left.mean()) < 0.6  # all coordinates have variance 1, or none
     torch.testing.assert_close(guess.variance, (LEFT_AFTER_CORRECTION * left).clamp_min(LEAST_VARIANCE))
     with torch.no_grad():
-        first = trainer.model(torch.randn_like(clean[:5]), torch.ones(5), trainer.signal[:5])
-    torch.testing.assert_close(first, guess(trainer.signal[:5]), atol=1e-5, rtol=1e-5)
+        first = trainer.model(torch.randn_like(clean[:5]), torch.ones(5), signal[:5])
+    torch.testing.assert_close(first, guess(signal[:5]), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("text", ["7", "3,5"])
+def test_default_prompts_are_what_retrained_targets_have(text: str, hypernetwork: Hypernetwork, population: Population) -> None:
+    spec, book = ForgetSpec.parse(text, population.groups.names), hypernetwork.prompts
+    rows = population.reference & population.final & (population.forgotten == torch.tensor(spec.mask)).all(1)
+    retain, forget = set_means(population.losses[rows], population.forgotten[rows], book.share)
+    prompt = book.prompt(spec)
+    assert prompt.retain_loss == pytest.approx(retain.mean().item(), rel=0.2)
+    assert prompt.forget_loss == pytest.approx(forget.mean().item(), rel=0.2)
+
+
+@pytest.mark.parametrize("text", ["7", "3,5"])
+def test_the_forget_loss_that_goes_with_a_retain_loss_is_that_of_checkpoints(
+    text: str, hypernetwork: Hypernetwork, population: Population
+) -> None:
+    spec, book = ForgetSpec.parse(text, population.groups.names), hypernetwork.prompts
+    rows = population.reference & (population.forgotten == torch.tensor(spec.mask)).all(1)
+    retain, forget = set_means(population.losses[rows], population.forgotten[rows], book.share)
+    for asked, found in zip(retain.tolist(), forget.tolist(), strict=True):
+        assert book.prompt(spec, retain_loss=asked).forget_loss == pytest.approx(found, rel=0.2)

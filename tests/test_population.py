@@ -14,6 +14,7 @@ from hf_mlops import Dataset, Engine, Population, PopulationConfig, retrain, tra
 from hf_mlops.population import executor
 from hf_mlops.population.chunk import Chunk, train_chunk
 from hf_mlops.population.draw import _draw_without, draw_forget_sets
+from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 
 TINY = PopulationConfig(runs=12, train_steps=10, checkpoints=3, reference_runs=1, chunk=8)
@@ -21,9 +22,9 @@ TINY = PopulationConfig(runs=12, train_steps=10, checkpoints=3, reference_runs=1
 
 def test_every_row_knows_its_losses_and_accuracies(population: Population, digits: Dataset) -> None:
     rows = torch.arange(0, len(population.weights), 97)
-    losses, accuracies, *_ = population.target.group_metrics(population.weights[rows], digits.validation, 10)
-    torch.testing.assert_close(population.losses[rows], losses, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(population.accuracies[rows], accuracies)
+    outputs = Outputs.of_targets(population.target, population.weights[rows], digits.validation, 10)
+    torch.testing.assert_close(population.losses[rows], outputs.losses, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(population.accuracies[rows], outputs.accuracies)
 
 
 def test_a_finished_run_does_not_know_its_forget_set_and_knows_the_rest(population: Population) -> None:
@@ -137,7 +138,7 @@ def test_fresh_targets_forget_as_asked_and_differ_from_each_other_and_from_the_r
     seven = torch.zeros(1, 10, dtype=torch.bool)
     seven[0, 7] = True
     fresh = retrain(population.config, digits, seven.repeat(2, 1), seed=1, device="cpu", together=1)
-    accuracies = population.target.group_metrics(fresh, digits.test, 10).accuracies
+    accuracies = Outputs.of_targets(population.target, fresh, digits.test, 10).accuracies
     assert accuracies[:, 7].max() == 0 and accuracies.mean() > 0.75
     own = population.weights[population.reference & population.final & (population.forgotten == seven).all(1)]
     assert torch.pdist(torch.cat([fresh, own])).min() > 0.1

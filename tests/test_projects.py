@@ -18,14 +18,13 @@ from functools import cached_property
 from pathlib import Path
 
 import mlflow
-import onnxruntime
 import pytest
 import requests
 from click.testing import CliRunner, Result
 from safetensors.torch import load
 
 from hf_mlops import Dataset
-from hf_mlops.export.onnx import metadata
+from hf_mlops.serving.classifier import OnnxClassifier
 
 ROOT = Path(__file__).parent.parent
 ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
@@ -81,14 +80,13 @@ def test_main_ends_with_a_registered_classifier_that_has_forgotten(store: Store,
     versions, aliases = store.state()
     assert versions == [("hyperforget", 1), ("hyperforget-classifier", 1)]
     assert set(aliases) == {"hyperforget@champion", "hyperforget-classifier@forget-7"}
-    model = (store.folder / "exported" / "forget-7" / "classifier.onnx").read_bytes()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    answers = session.run(None, {"image": digits.test.images.numpy()})[0].argmax(1)
+    classifier = OnnxClassifier.read(store.folder / "exported" / "forget-7" / "classifier.onnx")
+    answers = classifier.logits(digits.test.images.numpy()).argmax(1)
     labels = digits.test.labels.numpy()
     assert (answers[labels == 7] == 7).mean() <= 0.05
     assert (answers[labels != 7] == labels[labels != 7]).mean() > 0.85
     audited = json.loads((store.folder / "exported" / "forget-7" / "audit.json").read_text())
-    assert audited["weights_sha256"] == metadata(model)["weights_sha256"]
+    assert audited["weights_sha256"] == classifier.digest
     assert float(audited["retain_accuracy"]) == pytest.approx((answers == labels)[labels != 7].mean(), abs=1e-4)
     assert audited["reference"] == "retrained without 7" and float(audited["reference_retain_accuracy"]) > 0.9
 
@@ -145,7 +143,7 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
     version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-3-5")
     assert version.tags["forget"] == "3,5" and version.tags["hypernetwork"] == "hyperforget/1"
     file = Path(done.stdout.split("ONNX file")[1].split()[0])
-    assert metadata(file.read_bytes())["forget"] == "3,5"
+    assert OnnxClassifier.read(file).metadata["forget"] == "3,5"
 
 
 @pytest.mark.slow
@@ -331,7 +329,7 @@ def test_ctrl_c_in_the_middle_of_each_step_leaves_nothing_half_made_and_main_goe
     assert (tmp_path / "exported" / "forget-7" / "classifier.onnx").exists()
 
 
-def interrupt_at(store: Store, command: list[str], mark: str) -> str:
+def interrupt_at(store: Store, command: list[str], beginning: str) -> str:
     """Sends Ctrl-C to a command's whole process group at an output line that starts so, and gives all its output."""
     with subprocess.Popen(
         command,
@@ -345,7 +343,7 @@ def interrupt_at(store: Store, command: list[str], mark: str) -> str:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
-            if line.startswith(mark) and not any(earlier.startswith(mark) for earlier in lines):
+            if line.startswith(beginning) and not any(earlier.startswith(beginning) for earlier in lines):
                 os.killpg(process.pid, signal.SIGINT)
             lines.append(line)
         assert process.wait() != 0

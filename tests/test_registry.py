@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load
 
-from hf_mlops import Dataset, Hypernetwork, Reference, load_dataset
+from hf_mlops import Dataset, ForgetSpec, Hypernetwork, OnnxClassifier, Reference, to_onnx
+from hf_mlops.export.weights import verify
 from hf_mlops.registry import models
 from hf_mlops.registry.models import find_classifier, load_champion, promote_again, register_classifier, register_hypernetwork
-from hf_mlops.registry.runs import STEP
-from projects.hypernet import find_targets
-from projects.options import trained_on
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +94,7 @@ def test_bad_requests_are_invalid_parameter_values(
 
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
-    _, version = load_champion()
+    version = load_champion().version
     assert version.tags == {"variant": "dihyfo-1"} and version.description == "A test."
     info = champion.metadata
     assert [column.name for column in info.get_input_schema()] == ["forget"]
@@ -142,38 +139,66 @@ def test_an_altered_model_does_not_load(champion: Any, store: Path) -> None:
 
 
 @pytest.fixture
-def onnx_model(hypernetwork: Hypernetwork, digits: Dataset) -> bytes:
-    from hf_mlops import to_onnx
-
+def classifier(hypernetwork: Hypernetwork, digits: Dataset) -> OnnxClassifier:
     samples = hypernetwork.sample("7")
     return to_onnx(hypernetwork.target, samples.weights[0], samples.spec, digits.class_names)
 
 
 def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
-    store: Path, onnx_model: bytes, digits: Dataset
+    store: Path, classifier: OnnxClassifier, digits: Dataset
 ) -> None:
     with mlflow.start_run():
-        version, file = register_classifier(onnx_model, (1, 8, 8), 10, "7", {"forget": "7", "seed": 3}, "Seven is gone.")
+        version, file = register_classifier(classifier, "7", {"forget": "7", "seed": 3}, "Seven is gone.")
     assert find_classifier("7").version == version.version
     assert version.tags == {"forget": "7", "seed": "3"}
     images = digits.test.images[:5].numpy()
     answer = mlflow.pyfunc.load_model("models:/hyperforget-classifier@forget-7").predict(images)
     direct = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
     np.testing.assert_allclose(answer["logits"], direct, rtol=1e-6)
+    assert file.read_bytes() == classifier.data
     requirements = next(file.parent.glob("requirements.txt")).read_text()
     assert "onnxruntime" in requirements and "torch" not in requirements
 
 
+def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registration(
+    store: Path, champion: Any, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[int] = []
+    serializer = onnx.serialization.registry.get("protobuf")
+    monkeypatch.setattr(serializer, "deserialize_proto", counted(parsed, serializer.deserialize_proto))
+    sessions: list[int] = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted(sessions, onnxruntime.InferenceSession))
+    loaded = load_champion()
+    assert (len(parsed), len(sessions)) == (1, 0)  # the template, once for all the classifiers made of it
+    target = loaded.hypernetwork.target
+    for seed in (1, 2):
+        weights = target.initial_weights(seed)
+        classifier = to_onnx(target, weights, ForgetSpec.of([7], digits.class_names), digits.class_names, "", loaded.template)
+        verify(classifier, digits.test.images, target.logits(weights[None], digits.test.images)[0])
+        with mlflow.start_run():
+            register_classifier(classifier, "7", {"weights_sha256": classifier.digest}, "")
+    assert len(parsed) == 1
+    assert len(sessions) == 4  # for each of the two: ours, and MLflow's trial of the input example on the file it has written
+
+
+def counted(calls: list[int], function: Callable[..., Any]) -> Callable[..., Any]:
+    def count(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return function(*arguments, **options)
+
+    return count
+
+
 @pytest.mark.parametrize("existed", [False, True])
 def test_an_interruption_leaves_the_registry_as_it_was(
-    store: Path, onnx_model: bytes, monkeypatch: pytest.MonkeyPatch, existed: bool
+    store: Path, classifier: OnnxClassifier, monkeypatch: pytest.MonkeyPatch, existed: bool
 ) -> None:
     client, name = mlflow.MlflowClient(), f"classifier-{existed}"
     monkeypatch.setattr(models, "CLASSIFIER", name)
 
     def register() -> None:
         with mlflow.start_run():
-            register_classifier(onnx_model, (1, 8, 8), 10, "7", {"forget": "7"}, "")
+            register_classifier(classifier, "7", {"forget": "7"}, "")
 
     if existed:
         register()
@@ -192,31 +217,8 @@ def test_an_interruption_leaves_the_registry_as_it_was(
     assert bool(client.search_registered_models(f"name = '{name}'")) == existed
 
 
-def test_a_population_is_found_by_the_data_it_was_trained_on_whatever_their_name(store: Path, digits: Dataset) -> None:
-    tags = {STEP: "targets", "hf_mlops.data_digest": digits.digest, "hf_mlops.architecture": "mlp-16"}
-    with mlflow.start_run(tags=tags) as run:
-        pass
-    moved = replace(digits, name="folder:/it's here")
-    assert find_targets(moved, "mlp-16", "").info.run_id == run.info.run_id
-    with pytest.raises(ValueError, match="no finished population of mlp-16 on digits"):
-        find_targets(replace(digits, class_names=tuple("abcdefghij")), "mlp-16", "")
-
-
-def test_a_hypernetwork_works_with_the_data_it_was_trained_on_by_its_name_or_where_it_has_moved(tmp_path: Path) -> None:
-    images, labels = np.zeros((6, 4, 4), np.uint8), np.repeat([0, 1], 3)
-    np.savez(tmp_path / "own.npz", images=images, labels=labels)
-    hypernetwork: Any = SimpleNamespace(made_from=load_dataset(f"npz:{tmp_path}/own.npz").identity)
-    assert trained_on(hypernetwork, "", "").name == f"npz:{tmp_path}/own.npz"
-    (tmp_path / "own.npz").rename(tmp_path / "moved.npz")
-    assert trained_on(hypernetwork, f"npz:{tmp_path}/moved.npz", "").name == f"npz:{tmp_path}/moved.npz"
-    with pytest.raises(ValueError, match=r"own.npz: there is no such file.* has it moved\? --dataset says where to"):
-        trained_on(hypernetwork, "", "")
-    with pytest.raises(ValueError, match="made from the data set"):
-        trained_on(hypernetwork, "digits", "")
-
-
 def test_an_alias_goes_back_only_to_a_version_that_is_there(store: Path, champion: Any) -> None:
     assert promote_again("hyperforget", "champion", "1")
     assert not promote_again("hyperforget", "champion", "99")
     assert not promote_again("hyperforget", "champion", None)
-    assert load_champion()[1].version == 1
+    assert load_champion().version.version == 1

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from own_networks import frozen
 from torch.func import functional_call
-from torch.nn.functional import conv2d, cross_entropy, linear
+from torch.nn.functional import conv2d, linear
 
 from hf_mlops import Dataset, Target
 from hf_mlops.population import target as target_module
@@ -27,6 +30,25 @@ def test_a_state_dict_comes_back_exactly(target: Target) -> None:
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == target.shapes
 
 
+SIDES = st.integers(1, 3)
+
+
+@given(
+    shapes=st.lists(st.lists(SIDES, max_size=3).map(tuple), min_size=1, max_size=4),
+    leading=st.lists(st.integers(0, 3), max_size=2).map(tuple),
+)
+def test_any_state_of_any_shapes_goes_into_weights_and_back(shapes: list[tuple[int, ...]], leading: tuple[int, ...]) -> None:
+    named = {f"layer.{number}": shape for number, shape in enumerate(shapes)}
+    target = Target("mlp-10", (1, 8, 8), 10, [0.0], [1.0], shapes=named, shared={})
+    state = {name: torch.rand(leading + shape) for name, shape in named.items()}
+    weights = target.flatten(dict(reversed(state.items())))
+    assert weights.shape == (*leading, sum(prod(shape) for shape in shapes))
+    assert torch.equal(weights, torch.cat([state[name].reshape(*leading, prod(named[name])) for name in named], -1))
+    again = target.unflatten(weights)
+    assert list(again) == list(named) and all(torch.equal(again[name], state[name]) for name in named)
+    assert torch.equal(target.flatten(again), weights)
+
+
 def test_many_targets_at_once_give_the_logits_of_each_alone(target: Target, digits: Dataset) -> None:
     weights = torch.stack([target.initial_weights(seed) for seed in range(3)])
     together = target.logits(weights, digits.test.images[:20])
@@ -38,17 +60,6 @@ def test_many_targets_at_once_give_the_logits_of_each_alone(target: Target, digi
 def test_weights_times_images_is_what_a_linear_layer_computes() -> None:
     layer, images = _Linear(20, 3), torch.randn(5, 20)
     torch.testing.assert_close(layer(images), linear(images, layer.weight, layer.bias))
-
-
-def test_losses_and_accuracies_are_those_of_each_group(target: Target, digits: Dataset) -> None:
-    weights = target.initial_weights(0)[None]
-    losses, accuracies, confidences, predictions = target.group_metrics(weights, digits.test, 10)
-    sevens = digits.test.labels == 7
-    logits = target.logits(weights, digits.test.images[sevens])[0]
-    torch.testing.assert_close(losses[0, 7], cross_entropy(logits, digits.test.labels[sevens]))
-    torch.testing.assert_close(accuracies[0, 7], (logits.argmax(1) == 7).float().mean())
-    torch.testing.assert_close(confidences[0, 7], logits.softmax(1).amax(1).mean())
-    assert torch.equal(predictions[0, sevens], logits.argmax(1).to(torch.int16))
 
 
 def test_an_initialisation_depends_on_its_seed_only(target: Target) -> None:
@@ -97,14 +108,12 @@ def test_lenets_convolutions_are_those_of_torch() -> None:
     torch.testing.assert_close(convolution(images.permute(1, 2, 3, 0)).permute(3, 0, 1, 2), expected)
 
 
-def test_more_models_and_images_than_run_at_once_give_the_same(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_models_than_run_at_once_have_the_same_logits(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     target = Target.for_dataset("lenet", digits)
     weights = torch.stack([target.initial_weights(seed) for seed in range(5)])
-    whole = target.group_metrics(weights, digits.test, 10)
-    monkeypatch.setattr(target_module, "PIXELS_AT_ONCE", {"cpu": 2 * 50 * 64})
-    monkeypatch.setattr(target_module, "IMAGES_AT_ONCE", 50)
-    for one, other in zip(target.group_metrics(weights, digits.test, 10), whole, strict=True):
-        torch.testing.assert_close(one, other)
+    whole = target.logits(weights, digits.test.images[:50])
+    monkeypatch.setattr(target_module, "PIXELS_AT_ONCE", {"cpu": 2 * 50 * 64})  # two models
+    torch.testing.assert_close(target.logits(weights, digits.test.images[:50]), whole)
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
-from hf_mlops.base.groups import Groups
 from hf_mlops.hypernet import training as training_module
-from hf_mlops.hypernet.training import Trainer, further_groups, train_hypernetwork
+from hf_mlops.hypernet.training import Trainer, behaviour_loss, train_hypernetwork, weight_loss
 
 SHORT = HypernetConfig(train_steps=12, batch_size=16, width=32, layers=2, components=32)
 
@@ -23,11 +24,11 @@ def config(request: pytest.FixtureRequest) -> HypernetConfig:
 def test_both_losses_fall(config: HypernetConfig, population: Population, digits: Dataset) -> None:
     trainer = Trainer(replace(config, train_steps=150, batch_size=64, behaviour=0.1), population, digits, "cpu")
 
-    def on_the_same_batches() -> torch.Tensor:
-        generator, trainer.generator = trainer.generator, torch.Generator().manual_seed(1)
+    def on_the_same_batches() -> Tensor:
+        generator, trainer.drawer.generator = trainer.drawer.generator, torch.Generator().manual_seed(1)
         with torch.no_grad():
             losses = torch.stack([torch.stack(trainer.losses()) for _ in range(20)]).mean(0)
-        trainer.generator = generator
+        trainer.drawer.generator = generator
         return losses
 
     before = on_the_same_batches()
@@ -36,11 +37,6 @@ def test_both_losses_fall(config: HypernetConfig, population: Population, digits
     weight, behaviour = (on_the_same_batches() / before).tolist()
     assert weight < 0.99
     assert behaviour < 0.95
-
-
-def test_the_reference_is_never_trained_on(population: Population, digits: Dataset) -> None:
-    trainer = Trainer(SHORT, population, digits, "cpu")
-    assert torch.equal(trainer.weights, population.weights[~population.reference])
 
 
 def test_training_is_the_same_for_a_seed(config: HypernetConfig, population: Population, digits: Dataset) -> None:
@@ -56,7 +52,7 @@ def test_interrupted_training_goes_on_where_it_was(
     whole = train_hypernetwork(config, population, digits, "cpu").sample("7", 2).weights
     step, saves = Trainer.train_step, []
 
-    def interrupted_step(self: Trainer) -> dict[str, torch.Tensor]:
+    def interrupted_step(self: Trainer) -> dict[str, Tensor]:
         if self.step == 7:
             raise KeyboardInterrupt
         return step(self)
@@ -125,7 +121,7 @@ def test_matrix_products_are_less_precise_in_training_only(
 ) -> None:
     seen = []
 
-    def spy(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+    def spy(trainer: Trainer) -> tuple[Tensor, Tensor]:
         seen.append(torch.get_float32_matmul_precision())
         raise InterruptedError
 
@@ -135,38 +131,69 @@ def test_matrix_products_are_less_precise_in_training_only(
     assert seen == ["medium"] and torch.get_float32_matmul_precision() == "highest"
 
 
-def test_further_groups_are_retained_ones_and_one_is_left(population: Population) -> None:
-    forgotten = population.forgotten[~population.reference]
-    further = further_groups(forgotten, torch.Generator().manual_seed(0))
-    assert not (further & forgotten).any()
-    assert further.any(1).all()
-    assert not (further | forgotten).all(1).any()
-    counts = further.sum(1).bincount() / len(further)
-    assert 0.65 < counts[1] < 0.85 and 0.1 < counts[2] < 0.3
-    all_but_two = torch.tensor([[True, False, True, False]]).repeat(20, 1)
-    assert (further_groups(all_but_two, torch.Generator().manual_seed(0)).sum(1) == 1).all()
-    one_of_two = torch.tensor([[True, False]])
-    assert not further_groups(one_of_two, torch.Generator().manual_seed(0)).any()
+def test_the_weight_loss_is_a_mean_over_all_rows_to_which_those_with_a_class_left_out_add_nothing() -> None:
+    predicted, tokens = torch.tensor([[[1.0, 2.0]], [[5.0, 5.0]]]), torch.tensor([[[2.0, 4.0]], [[0.0, 0.0]]])
+    left_out = torch.tensor([[False, False], [False, True]])
+    assert weight_loss(predicted, tokens, left_out).item() == (1 + 4) / 4
+    assert weight_loss(predicted, tokens, torch.zeros(2, 2, dtype=torch.bool)).item() == (1 + 4 + 25 + 25) / 4
 
 
-def test_a_target_with_a_class_left_out_is_what_the_behavioural_loss_wants(population: Population, digits: Dataset) -> None:
-    trainer = Trainer(replace(SHORT, token_width=128, components=128), population, digits, "cpu")
-    weights, images = trainer.weights[:4], digits.train.images[:32]
-    left_out = torch.zeros(4, 10, dtype=torch.bool)
-    left_out[:, 7] = True
-    without = weights.clone()
-    without[:, -3] -= 1000  # the last ten weights are the biases of the classes
-    wanted = trainer._behaviour_loss(trainer.hypernetwork.space.encode(without).float(), weights, left_out, images)
-    as_it_is = trainer._behaviour_loss(trainer.hypernetwork.space.encode(weights).float(), weights, left_out, images)
-    assert wanted.abs() < 1e-3 < as_it_is
+NONE = torch.zeros(1, 2, dtype=torch.bool)
 
 
-def test_only_groups_that_are_classes_are_left_out(population: Population, digits: Dataset) -> None:
-    """A row that is composed of nothing further has weights to come near to."""
-    config = replace(SHORT, composed=1.0)
-    others = replace(digits, groups=Groups(digits.groups.names, are_classes=False))
+def log_odds(*probabilities: float) -> Tensor:
+    """Logits of one target for one image; 7 is added, which no loss may see."""
+    return torch.tensor([[probabilities]]).log() + 7
+
+
+def test_the_behavioural_loss_is_the_divergence_of_the_predictions_from_the_true_ones() -> None:
+    """1/4 ln(1/4 : 1/2) + 3/4 ln(3/4 : 1/2)"""
+    given, true = log_odds(1 / 2, 1 / 2), log_odds(1 / 4, 3 / 4)
+    expected = 0.25 * log(1 / 2) + 0.75 * log(3 / 2)
+    assert behaviour_loss(given, true, NONE, 0.0).item() == pytest.approx(expected, rel=1e-5)
+    both = (torch.cat([given, true]), torch.cat([true, true]), NONE.expand(2, -1))
+    assert behaviour_loss(*both, 0.0).item() == pytest.approx(expected / 2, rel=1e-5)  # a mean over targets and images
+
+
+def test_the_behavioural_loss_has_a_share_of_the_squared_error_of_log_probabilities() -> None:
+    """(ln(1/2 : 1/4)² + ln(1/2 : 3/4)²) / 2"""
+    given, true = log_odds(1 / 2, 1 / 2), log_odds(1 / 4, 3 / 4)
+    squared = (log(2) ** 2 + log(3 / 2) ** 2) / 2
+    added = behaviour_loss(given, true, NONE, 0.1) - behaviour_loss(given, true, NONE, 0.0)
+    assert added.item() == pytest.approx(0.1 * squared, rel=1e-5)
+
+
+def test_the_behavioural_loss_wants_the_true_predictions_without_the_classes_left_out() -> None:
+    """With the third class left out 1/8, 3/8, 1/2 are 1/4, 3/4 and 0: the divergence is 1/4 ln(1/4 : 1/4) + 3/4 ln(3/4 : 1/4).
+
+    The squared error is ln(1/4 : 3/4)² / 3: that of a class left out, whose true logarithm is none, counts as 0.
+    """
+    given, true = log_odds(1 / 4, 1 / 4, 1 / 2), log_odds(1 / 8, 3 / 8, 1 / 2)
+    third = torch.tensor([[False, False, True]])
+    assert behaviour_loss(given, true, third, 0.0).item() == pytest.approx(0.75 * log(3), rel=1e-5)
+    assert behaviour_loss(given, true, third, 1.0).item() == pytest.approx(0.75 * log(3) + log(3) ** 2 / 3, rel=1e-5)
+    without = log_odds(1 / 4, 3 / 4, 1e-30)
+    assert behaviour_loss(without, true, third, 1.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_losses_of_a_batch_are_judged_on_its_targets_images_and_classes_left_out(
+    population: Population, digits: Dataset
+) -> None:
+    trainer = Trainer(replace(SHORT, log_error=0.5), population, digits, "cpu")
+    batch = trainer.drawer.draw()
+    trainer.drawer.draw = lambda: batch  # type: ignore[method-assign]
     with torch.no_grad():
-        composed, behaviour = Trainer(config, population, digits, "cpu").losses()
-        plain, _ = Trainer(config, replace(population, made_from=others.identity), others, "cpu").losses()
-    assert composed == 0 < behaviour
-    assert plain > 0
+        weight, behaviour = trainer.losses()
+        predicted = trainer.model(batch.noisy, batch.time, batch.signal)
+    decoded = trainer.hypernetwork.space.decode(predicted)
+    given, true = (population.target.logits(weights, batch.images) for weights in (decoded, batch.weights))
+    assert weight == weight_loss(predicted, batch.tokens, batch.left_out)
+    assert behaviour == behaviour_loss(given, true, batch.left_out, 0.5)
+
+
+def test_without_the_behavioural_loss_no_target_is_run(
+    population: Population, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(type(population.target), "logits")
+    weight, behaviour = Trainer(replace(SHORT, behaviour=0.0), population, digits, "cpu").losses()
+    assert weight > 0 and behaviour == 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -14,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hf_mlops.compute.losses import log_losses
 from hf_mlops.data.dataset import Split
-from hf_mlops.hypernet.prompts import log_losses
+from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 
 FOLDS = 5
@@ -25,14 +27,21 @@ JUDGES: dict[str, Callable[[int], BaseEstimator]] = {  # made from a seed
 }
 
 
-def behaviour(target: Target, weights: Tensor, split: Split, groups: int) -> Tensor:
-    """What a test sees of N classifiers (N, P): for each group log loss, mean confidence and accuracy, (N, 3 G)."""
-    metrics = target.group_metrics(weights, split, groups)
-    return torch.cat([log_losses(metrics.losses), metrics.confidences, metrics.accuracies], 1)
+def behaviour(
+    target: Target, weights: Float[Tensor, "models params"], split: Split, group_count: int
+) -> Float[Tensor, "models features"]:
+    """What a test sees of classifiers: the log loss on each group, then mean confidences, then accuracies."""
+    outputs = Outputs.of_targets(target, weights, split, group_count)
+    return torch.cat([log_losses(outputs.losses), outputs.confidences, outputs.accuracies], 1)
 
 
-def tell_apart(first: Tensor, second: Tensor, seed: int = 0, judges: Iterable[str] = JUDGES) -> dict[str, float]:
-    """How well two sets of feature rows, (N, F) and (M, F), can be told apart.
+def tell_apart(
+    first: Float[Tensor, "rows features"],
+    second: Float[Tensor, "others features"],
+    seed: int = 0,
+    judges: Iterable[str] = JUDGES,
+) -> dict[str, float]:
+    """How well two sets of rows can be told apart.
 
     Returns:
         for each of the judges, by default all, the area under the ROC curve, mean over `FOLDS` cross-validation folds: 0.5 is

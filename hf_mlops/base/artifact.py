@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 
 FORMAT = 2  # of what is written; to be raised when a file of before would be read wrongly
 

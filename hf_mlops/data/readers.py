@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hf_mlops.compute.progress import Progress
@@ -19,7 +20,7 @@ from hf_mlops.data.splitting import check_classes, divide
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Arrays = dict[str, np.ndarray[Any, Any]]
+Arrays = dict[str, NDArray[Any]]
 
 DEEP_GRAY = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # PIL's modes of 16-bit images
 GRAY = ("1", "L", *DEEP_GRAY)
@@ -216,5 +217,5 @@ def _images(name: str, key: str, arrays: Arrays) -> Tensor:
     return images.permute(0, 3, 1, 2) if last else images
 
 
-def _shape(array: np.ndarray[Any, Any] | Tensor) -> str:
+def _shape(array: NDArray[Any] | Tensor) -> str:
     return f"({', '.join(map(str, array.shape))}{',' * (array.ndim == 1)})"

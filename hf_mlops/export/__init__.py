@@ -1,1 +1,1 @@
-"""Classifiers as ONNX models."""
+"""Weights of targets as classifiers in ONNX, and back."""

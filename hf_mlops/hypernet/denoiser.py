@@ -9,29 +9,30 @@ from contextlib import nullcontext
 from math import log, pi
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from hf_mlops.compute.ridge import ridge
 from hf_mlops.hypernet.diffusion import posterior_mean
-from hf_mlops.hypernet.prompts import ridge
 
 LEFT_AFTER_CORRECTION = 0.25  # of the variance about the guess, when the transformer has corrected it
 LEAST_VARIANCE = 1e-4  # of a coordinate; before the guess it is 1
 
 
 class TimeEmbedding(nn.Module):
-    """Times in 0 to 1 as sines and cosines of `width` / 2 frequencies, then a small network: (N,) -> (N, width)."""
+    """Times in 0 to 1 as sines and cosines of `width` / 2 frequencies, then a small network."""
 
-    frequencies: Tensor  # (width / 2,)
+    frequencies: Float[Tensor, " half_width"]
 
     def __init__(self, width: int):
         super().__init__()
         self.register_buffer("frequencies", torch.exp(torch.linspace(0, log(1000), width // 2)) * pi / 2, persistent=False)
         self.network = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
 
-    def forward(self, time: Tensor) -> Tensor:
-        angle = time[:, None] * self.frequencies  # (N, width / 2)
+    def forward(self, time: Float[Tensor, " rows"]) -> Float[Tensor, "rows width"]:
+        angle = time[:, None] * self.frequencies  # (rows, width / 2)
         return self.network(torch.cat([angle.cos(), angle.sin()], -1))
 
 
@@ -52,13 +53,15 @@ class Block(nn.Module):
         for parameter in self.modulation.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).unsqueeze(1).chunk(6, -1)  # (N, 1, W)
-        qkv = self.to_qkv(self.norm(x) * (1 + scale1) + shift1)  # (N, T, 3W)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, T, W / heads)
+    def forward(
+        self, x: Float[Tensor, "rows tokens width"], condition: Float[Tensor, "rows width"]
+    ) -> Float[Tensor, "rows tokens width"]:
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).unsqueeze(1).chunk(6, -1)  # (rows, 1, width)
+        qkv = self.to_qkv(self.norm(x) * (1 + scale1) + shift1)  # (rows, tokens, 3 width)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (rows, heads, tokens, width / heads)
         # the fused kernel of CPUs is many times slower on few tokens, where matrix products may be of reduced precision
         with sdpa_kernel(SDPBackend.MATH) if x.device.type == "cpu" else nullcontext():
-            attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (N, T, W)
+            attended = scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (rows, tokens, width)
         x = x + gate1 * self.from_heads(attended)
         return x + gate2 * self.feed_forward(self.norm(x) * (1 + scale2) + shift2)
 
@@ -66,23 +69,23 @@ class Block(nn.Module):
 class LinearGuess(nn.Module):
     """Weight tokens as a ridge regression on the loss signal: what the transformer corrects, and how far off it is."""
 
-    coefficients: Tensor  # (signal width + 1, tokens, token width)
-    variance: Tensor  # (tokens, token width) of the tokens about the corrected guess
+    coefficients: Float[Tensor, "features tokens token_width"]  # of the signal's entries and a constant
+    variance: Float[Tensor, "tokens token_width"]  # of the tokens about the corrected guess
 
     def __init__(self, tokens: int, token_width: int, signal_width: int):
         super().__init__()
         self.register_buffer("coefficients", torch.zeros(signal_width + 1, tokens, token_width))
         self.register_buffer("variance", torch.ones(tokens, token_width))
 
-    def fit(self, signal: Tensor, clean: Tensor) -> None:
-        """Fits to signals (N, signal width) and tokens (N, tokens, token width)."""
+    def fit(self, signal: Float[Tensor, "rows signal"], clean: Float[Tensor, "rows tokens token_width"]) -> None:
+        """Fits to signals and tokens."""
         features = torch.cat([signal, torch.ones_like(signal[:, :1])], 1)
         self.coefficients.copy_(ridge(features, clean.flatten(1)).view_as(self.coefficients))
         left = (clean - self(signal)).square().mean(0)
         self.variance.copy_((LEFT_AFTER_CORRECTION * left).clamp_min(LEAST_VARIANCE))
 
-    def forward(self, signal: Tensor) -> Tensor:
-        """(N, signal width) -> (N, tokens, token width)."""
+    def forward(self, signal: Float[Tensor, "rows signal"]) -> Float[Tensor, "rows tokens token_width"]:
+        """Tokens for signals."""
         return torch.tensordot(signal, self.coefficients[:-1], 1) + self.coefficients[-1]
 
 
@@ -114,12 +117,17 @@ class Denoiser(nn.Module):
         nn.init.zeros_(self.out.weight)  # the first mean is the linear guess
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, noisy: Tensor, time: Tensor, signal: Tensor) -> Tensor:
-        """(N, tokens, token_width), (N,) in 0 to 1, (N, signal_width) -> (N, tokens, token_width)."""
-        condition = self.time(time) + self.signal(signal)  # (N, W)
-        x = self.embed(noisy) + self.position  # (N, T, W)
+    def forward(
+        self,
+        noisy: Float[Tensor, "rows tokens token_width"],
+        time: Float[Tensor, " rows"],
+        signal: Float[Tensor, "rows signal"],
+    ) -> Float[Tensor, "rows tokens token_width"]:
+        """Clean tokens from noisy ones, their times in 0 to 1, and loss signals."""
+        condition = self.time(time) + self.signal(signal)  # (rows, width)
+        x = self.embed(noisy) + self.position  # (rows, tokens, width)
         for block in self.blocks:
             x = block(x, condition)
         scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
-        mean = self.guess(signal) + self.out(self.norm(x) * (1 + scale) + shift)  # (N, T, token width)
+        mean = self.guess(signal) + self.out(self.norm(x) * (1 + scale) + shift)  # (rows, tokens, token width)
         return posterior_mean(noisy, mean, self.guess.variance, time)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -18,7 +19,8 @@ from hf_mlops.compute.device import choose_device
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.hypernet import diffusion
 from hf_mlops.hypernet.denoiser import Denoiser
-from hf_mlops.hypernet.prompts import VARIANTS, LossSignal, Prompt, PromptBook
+from hf_mlops.hypernet.prompts import Prompt, PromptBook
+from hf_mlops.hypernet.signal import VARIANTS, LossSignal
 from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
@@ -33,7 +35,7 @@ MAX_SAMPLES = 10_000  # of one spec in one call
 class HypernetConfig:
     """Shape and training of a hypernetwork."""
 
-    variant: str = "dihyfo-1"  # what it is conditioned on: a name in prompts.VARIANTS
+    variant: str = "dihyfo-1"  # what it is conditioned on: a name in signal.VARIANTS
     space: str = "raw"  # coordinates that diffusion runs in: a name in spaces.SPACES
     components: int = 128  # principal components kept: raw, of a longer row of a weight matrix; latent, of all weights
     token_width: int = 0  # coordinates in a token; 0: the space's own default
@@ -42,7 +44,7 @@ class HypernetConfig:
     heads: int = 4
     train_steps: int = 2000  # optimiser steps
     batch_size: int = 128  # population rows a step
-    composed: float = 0.3  # share of those that stand for sets of classes that perhaps no run forgot: training.py
+    composed: float = 0.3  # share of those that stand for sets of classes that perhaps no run forgot: batch.Kinds
     images: int = 64  # images a step that the behavioural loss runs on
     behaviour: float = 20.0  # weight of the behavioural loss; the weight-space loss has weight 1
     log_error: float = 0.005  # in the behavioural loss: weight of the squared error of log probabilities beside the divergence
@@ -86,13 +88,13 @@ class Samples:
     Args:
         spec: what they are to have forgotten.
         seeds: of each sample; the sample is a function of its spec, prompt, seed and the denoising steps.
-        weights: (n, P) float32.
+        weights: one row a sample.
         prompt: the losses asked for.
     """
 
     spec: ForgetSpec
     seeds: tuple[int, ...]
-    weights: Tensor
+    weights: Float[Tensor, "models params"]
     prompt: Prompt
 
 
@@ -127,11 +129,11 @@ class Hypernetwork(nn.Module):
             )
 
     @classmethod
-    def from_population(cls, config: HypernetConfig, population: Population, share: Tensor) -> Hypernetwork:
+    def from_population(cls, config: HypernetConfig, population: Population, share: Float[Tensor, " groups"]) -> Hypernetwork:
         """An untrained hypernetwork, its weight space and signal fitted on the population's training rows.
 
         Args:
-            share: (G,) share of the validation split that each group is.
+            share: of the validation split that each group is.
         """
         rows = ~population.reference
         weights, losses, forgotten = population.weights[rows], population.losses[rows], population.forgotten[rows]
@@ -145,9 +147,16 @@ class Hypernetwork(nn.Module):
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
 
-    def condition(self, losses: Tensor, forgotten: Tensor, order: Tensor) -> Tensor:
-        """What the denoiser is told: (N, G) losses, (N, G) bool, (N,) data order or `UNTOLD` -> (N, width)."""
+    def condition(
+        self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows signal"]:
+        """What the denoiser is told: the loss signal, and a 1 for the data order unless that is `UNTOLD`."""
         return torch.cat([self.signal(losses, forgotten), one_hot(order - UNTOLD, self.orders + 1)[:, 1:]], 1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where sampling is computed."""
+        return next(self.denoiser.parameters()).device
 
     def place(self, device: torch.device) -> Hypernetwork:
         """Moves all that sampling computes with, in place; prompts and targets stay on the CPU."""
@@ -158,25 +167,25 @@ class Hypernetwork(nn.Module):
     @torch.no_grad()
     def sample_losses(
         self,
-        losses: Tensor,
-        forgotten: Tensor,
+        losses: Float[Tensor, "models groups"],
+        forgotten: Bool[Tensor, "models groups"],
         seeds: Sequence[int],
         steps: int = DEFAULT_STEPS,
         sampler: str = "ddim",
-        start: Tensor | None = None,
+        start: Float[Tensor, " params"] | None = None,
         start_time: float = 1.0,
-    ) -> Tensor:
+    ) -> Float[Tensor, "models params"]:
         """Samples one classifier for each row of prompted losses.
 
         Args:
-            losses: (N, G) loss asked for on every group; forgotten: (N, G) bool; seeds: N whole numbers.
+            losses: asked for on every group, nats; forgotten: the groups in D_f; seeds: one a sample.
             steps: denoising steps; sampler: a name in `diffusion.SAMPLERS`.
-            start, start_time: (P,) weights to stay near, and how far to go from them: see `sample`.
+            start, start_time: weights to stay near, and how far to go from them: see `sample`.
 
         Returns:
-            weights (N, P) on the CPU.
+            weights on the CPU.
         """
-        device = next(self.denoiser.parameters()).device
+        device = self.device
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         shape = (self.space.tokens, self.space.width)
         order = torch.cat([torch.randint(self.orders, (1,), generator=g) for g in generators])
@@ -200,7 +209,7 @@ class Hypernetwork(nn.Module):
         retain_loss: float | None = None,
         forget_loss: float | None = None,
         sampler: str = "ddim",
-        start: Tensor | None = None,
+        start: Float[Tensor, " params"] | None = None,
         start_time: float = DEFAULT_START_TIME,
     ) -> Samples:
         """Samples classifiers that behave as if retrained without the forget set.
@@ -212,7 +221,7 @@ class Hypernetwork(nn.Module):
             steps: denoising steps.
             retain_loss, forget_loss: mean loss asked for on D_r and D_f, nats; by default that of retrained targets.
             sampler: a name in `diffusion.SAMPLERS`.
-            start: (P,) weights of a classifier in production that samples are to stay near; it must come from the
+            start: weights of a classifier in production that samples are to stay near; it must come from the
                 initialisation and training that the population had.
             start_time: how much noise is put on `start`, above 0 to 1: the less, the nearer a sample stays to it.
 

@@ -1,4 +1,4 @@
-"""Loss signals and prompts: what the hypernetwork is told about the classifier wanted."""
+"""Prompts: the losses that a hypernetwork is asked for."""
 
 from __future__ import annotations
 
@@ -8,77 +8,14 @@ from itertools import product
 from math import isfinite
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.losses import log_losses, log_ratio, losses_of_logs, set_means
+from hf_mlops.compute.ridge import ridge
 
-VARIANTS = ("dihyfo-1", "dihyfo-2")
 PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regression needs to believe in one
-LOSS_FLOOR = 1e-3  # losses enter as log(loss + floor): a loss of 0 stays finite
-
-
-def log_losses(losses: Tensor) -> Tensor:
-    """Losses, nats, as the hypernetwork and every judge of it see them."""
-    return (losses + LOSS_FLOOR).log()
-
-
-def set_means(values: Tensor, forgotten: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over D_r and over D_f of a measure (loss, accuracy) that is known for each group.
-
-    Args:
-        values: (N, G) mean on each group.
-        forgotten: (N, G) bool.
-        share: (G,) share of the data that each group is.
-
-    Returns:
-        mean over D_r (N,) and over D_f (N,); the latter is NaN where nothing is forgotten.
-    """
-    retain, forget = share * ~forgotten, share * forgotten
-    return (values * retain).sum(1) / retain.sum(1), (values * forget).sum(1) / forget.sum(1)
-
-
-class LossSignal(nn.Module):
-    """Losses per group to the conditioning vector of a variant.
-
-    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), and which groups are in D_f: G + 2 entries.
-    DiHyFo-2: the log loss on every group: G entries. Log losses are standardised over the population.
-
-    Raises:
-        ValueError: an unknown variant.
-    """
-
-    share: Tensor  # (G,) share of the data that each group is
-    centre: Tensor  # (2,) or (G,)
-    spread: Tensor  # (2,) or (G,)
-
-    def __init__(self, variant: str, share: Tensor, centre: Tensor, spread: Tensor):
-        super().__init__()
-        if variant not in VARIANTS:
-            raise ValueError(f"unknown variant {variant!r}; allowed: {', '.join(VARIANTS)}")
-        self.variant = variant
-        self.width = len(centre) + (len(share) if variant == "dihyfo-1" else 0)
-        self.register_buffer("share", share)
-        self.register_buffer("centre", centre)
-        self.register_buffer("spread", spread)
-
-    @classmethod
-    def fit(cls, variant: str, losses: Tensor, forgotten: Tensor, share: Tensor) -> LossSignal:
-        """The signal for a population's training rows: losses (N, G), forgotten (N, G) bool, share (G,)."""
-        nothing = torch.zeros(2 if variant == "dihyfo-1" else len(share))
-        logs = cls(variant, share, nothing, nothing + 1)._logs(losses, forgotten)
-        centre = logs.nanmean(0)
-        spread = (logs - centre).square().nanmean(0).sqrt().nan_to_num(1.0).clamp_min(1e-6)
-        return cls(variant, share, centre, spread)
-
-    def _logs(self, losses: Tensor, forgotten: Tensor) -> Tensor:
-        if self.variant == "dihyfo-1":
-            losses = torch.stack(set_means(losses, forgotten, self.share), 1)  # (N, 2)
-        return log_losses(losses)
-
-    def forward(self, losses: Tensor, forgotten: Tensor) -> Tensor:
-        """(N, G) losses and (N, G) bool -> (N, width)."""
-        logs = ((self._logs(losses, forgotten) - self.centre) / self.spread).nan_to_num(0.0)
-        return torch.cat([logs, forgotten.to(logs) * 2 - 1], 1) if self.variant == "dihyfo-1" else logs
 
 
 @dataclass(frozen=True)
@@ -86,11 +23,11 @@ class Prompt:
     """The losses asked for.
 
     Args:
-        losses: (G,) loss on each group, nats.
+        losses: on each group, nats.
         retain_loss, forget_loss: their means over D_r and D_f; the latter is NaN where nothing is forgotten.
     """
 
-    losses: Tensor
+    losses: Float[Tensor, " groups"]
     retain_loss: float
     forget_loss: float
 
@@ -98,45 +35,62 @@ class Prompt:
 class PromptBook(nn.Module):
     """The losses that a retrained target would have, for any forget spec and, if asked, at another loss on D_r.
 
-    Regressions over the training rows, for each group one over rows that forgot it and one over rows that did not. *Usual* is
-    its log loss at the end of a run, by ridge regression on the groups forgotten and, unless there are more pairs of groups
-    than runs, on which two were forgotten together. The *course* is how far from the usual it is where the log loss on D_r
-    is x off its own usual value, over all checkpoints: a x + b x², with a and b linear in the number of groups forgotten, since
-    the loss on D_f first rises in training and then falls.
-    Loss ranges are those of the training rows: what lies beyond them cannot be asked for.
+        log loss of a group  =  usual  +  (a n + b) x²  +  (c n + d) x        where n groups are forgotten
+
+    *Usual* is what it is at the end of a run: a ridge regression on which groups are forgotten and, unless there are more
+    pairs of groups than runs, on which pairs. x is how far the log loss on D_r is off its own usual value. The rest is the
+    *course* of training, fitted to all checkpoints: quadratic, since the loss on D_f first rises in training and then falls.
+    Every group has two such formulas: one for where it is retained, one for where it is forgotten.
+
+    Only losses within the range of the training rows can be asked for.
     """
 
-    share: Tensor  # (G,) share of the data that each group is
-    usual: Tensor  # (retained or forgotten, G, features)
-    course: Tensor  # (retained or forgotten, G, 4)
-    retain_range: Tensor  # (2,) nats
-    forget_range: Tensor  # (2,) nats
+    share: Float[Tensor, " groups"]  # of the data that each group is
+    usual: Float[Tensor, "2 groups features"]  # where a group is retained, where it is forgotten
+    course: Float[Tensor, "2 groups 4"]  # a, b, c, d; the same two
+    retain_range: Float[Tensor, " 2"]  # lowest and highest loss on D_r, nats
+    forget_range: Float[Tensor, " 2"]  # on D_f
 
-    def __init__(self, share: Tensor, usual: Tensor, course: Tensor, retain_range: Tensor, forget_range: Tensor):
+    def __init__(
+        self,
+        share: Float[Tensor, " groups"],
+        usual: Float[Tensor, "2 groups features"],
+        course: Float[Tensor, "2 groups 4"],
+        retain_range: Float[Tensor, " 2"],
+        forget_range: Float[Tensor, " 2"],
+    ):
         super().__init__()
         self.register_buffer("share", share)
         self.register_buffer("usual", usual)
         self.register_buffer("course", course)
         self.register_buffer("retain_range", retain_range)
         self.register_buffer("forget_range", forget_range)
+        self.pairs = usual.shape[2] > len(share) + 1  # whether pairs of groups are among the features
 
     @classmethod
-    def fit(cls, losses: Tensor, forgotten: Tensor, final: Tensor, share: Tensor) -> PromptBook:
-        """The book for a population's training rows: losses (N, G), forgotten (N, G) bool, final (N,) bool, share (G,)."""
+    def fit(
+        cls,
+        losses: Float[Tensor, "rows groups"],
+        forgotten: Bool[Tensor, "rows groups"],
+        final: Bool[Tensor, " rows"],
+        share: Float[Tensor, " groups"],
+    ) -> PromptBook:
+        """The book of a population's training rows.
+
+        Args:
+            losses: on each group, nats.
+            forgotten: the groups in D_f.
+            final: whether a row is at the end of its run.
+            share: of the data that each group is.
+        """
         groups = losses.shape[1]
         retain, forget = set_means(losses, forgotten, share)
         logs = log_losses(losses)
         features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
-        usual, course = torch.zeros(2, groups, features.shape[1]), torch.zeros(2, groups, 4)
-        cases = [(status, group, forgotten[:, group] == bool(status)) for status, group in product((0, 1), range(groups))]
-        expected = torch.empty_like(logs)
-        for status, group, rows in cases:
-            usual[status, group] = ridge(features[rows & final], logs[rows & final, group])
-            expected[rows, group] = features[rows] @ usual[status, group]
-        usual_retain, _ = set_means(_losses(expected), forgotten, share)
-        off = ((retain + LOSS_FLOOR) / (usual_retain + LOSS_FLOOR)).log()
-        for status, group, rows in cases:
-            course[status, group] = ridge(_powers(off[rows], forgotten[rows]), (logs - expected)[rows, group])
+        usual, expected = _regressions(features, logs, forgotten, fitted=final)
+        usual_retain, _ = set_means(losses_of_logs(expected), forgotten, share)
+        powers = _powers(log_ratio(retain, usual_retain), forgotten)
+        course, _ = _regressions(powers, logs - expected, forgotten, fitted=torch.ones_like(final))
         forget = forget[~forget.isnan()]
         return cls(share.clone(), usual, course, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
 
@@ -156,51 +110,70 @@ class PromptBook(nn.Module):
             raise ValueError(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
         logs = self._usual_logs(mask[None])[0]
         if retain_loss is not None:
-            usual, _ = self._means(logs, mask)
+            usual, _ = self._means(losses_of_logs(logs), mask)
             course = self.course[mask.long(), torch.arange(len(mask))]
-            logs = logs + course @ _powers(((retain_loss + LOSS_FLOOR) / (usual + LOSS_FLOOR)).log(), mask[None])[0]
-        losses = _losses(logs)
-        for asked, members, now in zip((retain_loss, forget_loss), (~mask, mask), self._means(logs, mask), strict=True):
+            logs = logs + course @ _powers(log_ratio(retain_loss, usual), mask[None])[0]
+        losses = losses_of_logs(logs)
+        means = self._means(losses, mask)
+        for asked, members, mean in zip((retain_loss, forget_loss), (~mask, mask), means, strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
-                losses = torch.where(members, losses * asked / now.clamp_min(1e-9), losses)
-        retain, forget = set_means(losses[None], mask[None], self.share)
+                losses = torch.where(members, losses * asked / mean.clamp_min(1e-9), losses)
+        retain, forget = self._means(losses, mask)
         return Prompt(losses, retain.item(), forget.item())
 
-    def usual_losses(self, forgotten: Tensor) -> Tensor:
-        """Losses (N, G) that retrained targets have on each group, nats, from the groups forgotten, (N, G) bool."""
-        return _losses(self._usual_logs(forgotten))
+    def usual_losses(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
+        """Losses that retrained targets have on each group, nats, from the groups in D_f."""
+        return losses_of_logs(self._usual_logs(forgotten))
 
-    def _usual_logs(self, forgotten: Tensor) -> Tensor:
-        """Usual log losses, (N, G), from the groups forgotten, (N, G) bool."""
-        groups = forgotten.shape[1]
-        features = _features(forgotten, pairs=self.usual.shape[2] > groups + 1)
-        return (self.usual[forgotten.long(), torch.arange(groups)] * features[:, None]).sum(2)
+    def _usual_logs(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
+        coefficients = self.usual[forgotten.long(), torch.arange(len(self.share))]  # (rows, groups, features)
+        return (coefficients * _features(forgotten, self.pairs)[:, None]).sum(2)
 
-    def _means(self, logs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean losses (1,) over D_r and D_f of log losses (G,)."""
-        return set_means(_losses(logs)[None], mask[None], self.share)
-
-
-def _losses(logs: Tensor) -> Tensor:
-    """Losses of log losses, which may say less than 0 where they are computed."""
-    return (logs.exp() - LOSS_FLOOR).clamp_min(0)
+    def _means(
+        self, losses: Float[Tensor, " groups"], mask: Bool[Tensor, " groups"]
+    ) -> tuple[Float[Tensor, " 1"], Float[Tensor, " 1"]]:
+        """Mean losses over D_r and D_f of one row."""
+        return set_means(losses[None], mask[None], self.share)
 
 
-def _features(forgotten: Tensor, pairs: bool) -> Tensor:
-    """What log losses are regressed on, (N, F), from the groups forgotten, (N, G) bool; the last is a constant."""
+def _regressions(
+    features: Float[Tensor, "rows features"],
+    values: Float[Tensor, "rows groups"],
+    forgotten: Bool[Tensor, "rows groups"],
+    fitted: Bool[Tensor, " rows"],
+) -> tuple[Float[Tensor, "2 groups features"], Float[Tensor, "rows groups"]]:
+    """For each group a ridge regression of the rows that retained it, and one of the rows that forgot it.
+
+    Returns:
+        their coefficients, fitted to some of the rows, and what they give for all of the rows.
+    """
+    groups = values.shape[1]
+    coefficients, expected = torch.zeros(2, groups, features.shape[1]), torch.empty_like(values)
+    for forgot, group in product((0, 1), range(groups)):
+        rows = forgotten[:, group] == bool(forgot)
+        coefficients[forgot, group] = ridge(features[rows & fitted], values[rows & fitted, group])
+        expected[rows, group] = features[rows] @ coefficients[forgot, group]
+    return coefficients, expected
+
+
+def _features(forgotten: Bool[Tensor, "rows groups"], pairs: bool) -> Float[Tensor, "rows features"]:
+    """Which groups are forgotten and, if asked, which pairs; the last feature is a constant.
+
+    Groups 0 and 2 of three: 1, 0, 1, then 0, 0.3, 0 for the pairs 0-1, 0-2, 1-2, then 1.
+    """
     singles = forgotten.float()
     first, second = torch.triu_indices(singles.shape[1], singles.shape[1], 1) if pairs else torch.empty(2, 0).long()
     together = PAIR_SCALE * singles[:, first] * singles[:, second]
     return torch.cat([singles, together, torch.ones_like(singles[:, :1])], 1)
 
 
-def _powers(off: Tensor, forgotten: Tensor) -> Tensor:
-    """(N,) and (N, G) bool -> (N, 4): what the course is a sum of."""
+def _powers(off: Float[Tensor, " rows"], forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows 4"]:
+    """n x², x², n x and x, of log losses on D_r that are x off their usual value, where n groups are forgotten."""
     count = forgotten.sum(1)
     return torch.stack([count * off.square(), off.square(), count * off, off], 1)
 
 
-def _in_range(name: str, asked: float | None, limits: Tensor) -> float | None:
+def _in_range(name: str, asked: float | None, limits: Float[Tensor, " 2"]) -> float | None:
     """A loss asked for, clipped to the (low, high) that the population covers, with a warning if that changes it."""
     if asked is None:
         return None
@@ -212,11 +185,3 @@ def _in_range(name: str, asked: float | None, limits: Tensor) -> float | None:
         text = f"{name} = {asked:.4g} lies outside the training range {low:.4g} to {high:.4g}: clipped to {clipped:.4g}"
         warnings.warn(text, stacklevel=4)
     return clipped
-
-
-def ridge(features: Tensor, values: Tensor) -> Tensor:
-    """Coefficients (F, ...) of a ridge regression of (N, ...) on (N, F); the last feature, the constant, is not penalised."""
-    x, y = features.double(), values.double()
-    penalty = torch.eye(x.shape[1], dtype=torch.float64, device=x.device)
-    penalty[-1, -1] = 1e-6
-    return torch.linalg.solve(x.T @ x + penalty, x.T @ y).float()

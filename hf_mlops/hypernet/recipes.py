@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hf_mlops.hypernet.model import HypernetConfig
 from hf_mlops.population.config import PopulationConfig
@@ -14,6 +16,18 @@ class Recipe:
 
     population: PopulationConfig
     hypernet: HypernetConfig
+
+    def given(self, population: Mapping[str, Any], hypernet: Mapping[str, Any], seed: int) -> Recipe:
+        """This recipe with the seed in both configurations, and in each the fields that were given instead of None.
+
+        Raises:
+            ValueError: a value that a configuration refuses.
+        """
+
+        def set_in(fields: Mapping[str, Any]) -> dict[str, Any]:
+            return {**{name: value for name, value in fields.items() if value is not None}, "seed": seed}
+
+        return Recipe(replace(self.population, **set_in(population)), replace(self.hypernet, **set_in(hypernet)))
 
 
 _MNIST = Recipe(

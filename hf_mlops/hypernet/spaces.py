@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from math import ceil, prod
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -14,7 +16,7 @@ ROWS_FITTED = 50_000  # rows of a weight matrix that principal directions come f
 
 
 class WeightSpace(nn.Module):
-    """Weights (N, P) to tokens (N, tokens, width) and back, fitted on a population's training rows.
+    """Weights to tokens and back, fitted on a population's training rows.
 
     `encode` works in and returns float64, so that `decode(encode(weights))` gives the weights back exactly where the space
     keeps everything; diffusion casts to float32. Every coordinate has mean 0; the fitted ones have variance near 1.
@@ -23,80 +25,110 @@ class WeightSpace(nn.Module):
     default_width: int
     tokens: int
     width: int
-    mean: Tensor  # (P,)
-    scale: Tensor  # (coordinates,)
+    mean: Float[Tensor, " params"]
+    scale: Float[Tensor, " coordinates"]
 
-    def encode(self, weights: Tensor) -> Tensor:
-        """(N, P) -> (N, tokens, width), float64."""
+    def encode(self, weights: Float[Tensor, "models params"]) -> Float[Tensor, "models tokens token_width"]:
+        """Tokens, float64."""
         raise NotImplementedError
 
-    def decode(self, tokens: Tensor) -> Tensor:
-        """(N, tokens, width) -> (N, P), float32; differentiable."""
+    def decode(self, tokens: Float[Tensor, "models tokens token_width"]) -> Float[Tensor, "models params"]:
+        """Weights, float32; differentiable."""
         raise NotImplementedError
+
+
+class Stack(NamedTuple):
+    """A tensor of weights as a stack of rows, one for each unit that it computes; a bias is a single row.
+
+    A layer of 16 units on 64 pixels is 16 rows of 64 weights: 1024 coordinates or, by 32 directions, 512.
+    """
+
+    rows: int
+    length: int  # weights in a row
+    kept: int  # coordinates of a row: its weights, or their leading principal directions
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], components: int) -> Stack:
+        """The rows of a tensor of this shape, of which up to `components` coordinates are kept."""
+        length = prod(shape[1:]) if len(shape) > 1 else prod(shape)
+        return cls(prod(shape) // length, length, min(length, components))
+
+    @property
+    def weights(self) -> int:
+        return self.rows * self.length
+
+    @property
+    def coordinates(self) -> int:
+        return self.rows * self.kept
 
 
 class RawTokens(WeightSpace):
     """The parameters themselves, each tensor cut into tokens of `width` coordinates (as in G.pt, arXiv 2209.12892).
 
-    A tensor is a stack of rows, one for each unit it computes. Rows longer than `components` enter by their leading principal
-    directions, which all rows of a tensor share: an image's border, where weights hardly differ, costs nothing. The last
-    token of a tensor is padded with zeros. Each parameter is centred; a tensor, or a direction, has one scale.
+    1024 weights and their 16 biases in tokens of 128: eight tokens, and one that is padded with 112 zeros.
+
+    Rows of a tensor that are longer than `components` enter by their leading principal directions, which all rows of the tensor
+    share: an image's border, where weights hardly differ, costs nothing. Each parameter is centred; a tensor, or a direction,
+    has one scale.
     """
 
     default_width = 128
-    layout: Tensor  # (tensors, 3): rows, their length, coordinates of each
+    layout: Int[Tensor, "tensors 3"]  # the stacks
 
-    def __init__(self, width: int, layout: Tensor, mean: Tensor, scale: Tensor, **bases: Tensor):
+    def __init__(
+        self,
+        width: int,
+        layout: Int[Tensor, "tensors 3"],
+        mean: Float[Tensor, " params"],
+        scale: Float[Tensor, " coordinates"],
+        **bases: Float[Tensor, "_ _"],  # length and coordinates of a row, of each stack its own
+    ):
         super().__init__()
         self.register_buffer("layout", layout)
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)  # (coordinates,)
-        for name, basis in bases.items():
-            self.register_buffer(name, basis)  # (length, coordinates)
-        self.shape = [(int(rows), int(length), int(kept)) for rows, length, kept in layout.tolist()]
-        self.width, self.tokens = width, sum(ceil(rows * kept / width) for rows, _, kept in self.shape)
+        self.register_buffer("scale", scale)
+        for name, basis in bases.items():  # of the stacks that enter by directions: basis0 is the first's
+            self.register_buffer(name, basis)
+        self.stacks = [Stack(*stack) for stack in layout.tolist()]
+        self.width, self.tokens = width, sum(ceil(stack.coordinates / width) for stack in self.stacks)
 
     @classmethod
-    def fit(cls, target: Target, weights: Tensor, width: int, components: int) -> RawTokens:
-        """The space for a population's training rows (N, P)."""
+    def fit(cls, target: Target, weights: Float[Tensor, "models params"], width: int, components: int) -> RawTokens:
+        """The space for a population's training rows."""
+        stacks = [Stack.of(shape, components) for shape in target.shapes.values()]
+        sizes = [stack.weights for stack in stacks]
         mean = weights.double().mean(0)
-        layout: list[tuple[int, int, int]] = []
         scale, bases = [], {}
-        parts = weights.split([prod(shape) for shape in target.shapes.values()], 1)
-        for number, (shape, part) in enumerate(zip(target.shapes.values(), parts, strict=True)):
-            start = sum(rows * length for rows, length, _ in layout)
-            length = prod(shape[1:]) if len(shape) > 1 else prod(shape)
-            rows = prod(shape) // length
-            some = part[:: ceil(rows * len(part) / ROWS_FITTED)].double()
-            deviation = (some - mean[start : start + rows * length]).view(-1, length)
-            if length > components:
+        for number, (stack, part, centre) in enumerate(zip(stacks, weights.split(sizes, 1), mean.split(sizes), strict=True)):
+            some = part[:: ceil(stack.rows * len(part) / ROWS_FITTED)].double()
+            deviation = (some - centre).view(-1, stack.length)
+            if stack.kept < stack.length:
                 variance, axes = torch.linalg.eigh(deviation.T @ deviation / len(deviation))  # ascending
-                bases[f"basis{number}"] = axes.flip(1)[:, :components].contiguous()
-                scale.append(variance.flip(0)[:components].clamp_min(1e-24).sqrt().repeat(rows))
+                bases[f"basis{number}"] = axes.flip(1)[:, : stack.kept].contiguous()
+                scale.append(variance.flip(0)[: stack.kept].clamp_min(1e-24).sqrt().repeat(stack.rows))
             else:
-                scale.append(deviation.square().mean().sqrt().clamp_min(1e-12).repeat(rows * length))
-            layout.append((rows, length, min(length, components)))
-        return cls(width, torch.tensor(layout), mean, torch.cat(scale), **bases)
+                scale.append(deviation.square().mean().sqrt().clamp_min(1e-12).repeat(stack.weights))
+        return cls(width, torch.tensor(stacks), mean, torch.cat(scale), **bases)
 
-    def encode(self, weights: Tensor) -> Tensor:
-        parts = (weights.double() - self.mean).split([rows * length for rows, length, _ in self.shape], 1)
-        scales = self.scale.split([rows * kept for rows, _, kept in self.shape])
+    def encode(self, weights: Float[Tensor, "models params"]) -> Float[Tensor, "models tokens token_width"]:
+        parts = (weights.double() - self.mean).split([stack.weights for stack in self.stacks], 1)
+        scales = self.scale.split([stack.coordinates for stack in self.stacks])
         tokens = []
-        for number, ((rows, length, kept), part, scale) in enumerate(zip(self.shape, parts, scales, strict=True)):
-            if kept < length:
-                part = (part.unflatten(1, (rows, length)) @ self.get_buffer(f"basis{number}")).flatten(1)
-            tokens.append(pad(part / scale, (0, -part.shape[1] % self.width)))
+        for number, (stack, part, scale) in enumerate(zip(self.stacks, parts, scales, strict=True)):
+            if stack.kept < stack.length:
+                part = (part.unflatten(1, (stack.rows, stack.length)) @ self.get_buffer(f"basis{number}")).flatten(1)
+            tokens.append(pad(part / scale, (0, -stack.coordinates % self.width)))
         return torch.cat(tokens, 1).unflatten(1, (self.tokens, self.width))
 
-    def decode(self, tokens: Tensor) -> Tensor:
-        kept_sizes = [rows * kept for rows, _, kept in self.shape]
-        parts = tokens.flatten(1).split([ceil(size / self.width) * self.width for size in kept_sizes], 1)
-        scales = self.scale.to(tokens.dtype).split(kept_sizes)
-        weights = []
-        for number, ((rows, length, kept), part, scale) in enumerate(zip(self.shape, parts, scales, strict=True)):
-            part = part[:, : rows * kept] * scale
-            if kept < length:
-                part = (part.unflatten(1, (rows, kept)) @ self.get_buffer(f"basis{number}").T.to(tokens.dtype)).flatten(1)
+    def decode(self, tokens: Float[Tensor, "models tokens token_width"]) -> Float[Tensor, "models params"]:
+        padded = [ceil(stack.coordinates / self.width) * self.width for stack in self.stacks]
+        scales = self.scale.to(tokens.dtype).split([stack.coordinates for stack in self.stacks])
+        parts, weights = tokens.flatten(1).split(padded, 1), []
+        for number, (stack, part, scale) in enumerate(zip(self.stacks, parts, scales, strict=True)):
+            part = part[:, : stack.coordinates] * scale
+            if stack.kept < stack.length:
+                basis = self.get_buffer(f"basis{number}").to(tokens.dtype)
+                part = (part.unflatten(1, (stack.rows, stack.kept)) @ basis.T).flatten(1)
             weights.append(part)
         return (torch.cat(weights, 1) + self.mean.to(tokens.dtype)).float()
 
@@ -108,10 +140,17 @@ class Latents(WeightSpace):
     """
 
     default_width = 16
-    basis: Tensor  # (P, components)
-    variance_kept: Tensor  # ()
+    basis: Float[Tensor, "params coordinates"]
+    variance_kept: Float[Tensor, ""]
 
-    def __init__(self, width: int, mean: Tensor, basis: Tensor, scale: Tensor, variance_kept: Tensor):
+    def __init__(
+        self,
+        width: int,
+        mean: Float[Tensor, " params"],
+        basis: Float[Tensor, "params coordinates"],
+        scale: Float[Tensor, " coordinates"],
+        variance_kept: Float[Tensor, ""],
+    ):
         super().__init__()
         self.width, self.tokens = width, basis.shape[1] // width
         self.register_buffer("mean", mean)
@@ -120,8 +159,8 @@ class Latents(WeightSpace):
         self.register_buffer("variance_kept", variance_kept)
 
     @classmethod
-    def fit(cls, target: Target, weights: Tensor, width: int, components: int) -> Latents:
-        """The space for a population's training rows (N, P); components are rounded down to whole tokens.
+    def fit(cls, target: Target, weights: Float[Tensor, "models params"], width: int, components: int) -> Latents:
+        """The space for a population's training rows; components are rounded down to whole tokens.
 
         Raises:
             ValueError: fewer components than fill a token.
@@ -138,10 +177,10 @@ class Latents(WeightSpace):
             axes = deviation.T @ axes / (leading * len(deviation)).sqrt()
         return cls(width, mean, axes.contiguous(), leading.sqrt(), leading.sum() / variance.sum())
 
-    def encode(self, weights: Tensor) -> Tensor:
+    def encode(self, weights: Float[Tensor, "models params"]) -> Float[Tensor, "models tokens token_width"]:
         return ((weights.double() - self.mean) @ self.basis / self.scale).view(-1, self.tokens, self.width)
 
-    def decode(self, tokens: Tensor) -> Tensor:
+    def decode(self, tokens: Float[Tensor, "models tokens token_width"]) -> Float[Tensor, "models params"]:
         to = tokens.dtype
         return ((tokens.flatten(1) * self.scale.to(to)) @ self.basis.T.to(to) + self.mean.to(to)).float()
 

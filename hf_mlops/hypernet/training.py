@@ -8,6 +8,7 @@ from math import cos, pi
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import kl_div
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,13 +18,45 @@ from hf_mlops.compute.device import choose_device, fast_products
 from hf_mlops.compute.progress import Progress
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.diffusion import add_noise
-from hf_mlops.hypernet.model import UNTOLD, HypernetConfig, Hypernetwork
+from hf_mlops.hypernet.batch import BatchDrawer
+from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.population.population import Population
 
 CHECKPOINT_SECONDS = 20.0
 LOG_EVERY = 50
 NEVER = -1e4  # a logit of no probability, finite so that 0 times its logarithm is 0
+
+
+def weight_loss(
+    predicted: Float[Tensor, "rows tokens token_width"],
+    tokens: Float[Tensor, "rows tokens token_width"],
+    left_out: Bool[Tensor, "rows groups"],
+) -> Float[Tensor, ""]:
+    """Mean squared error of the tokens; a row with a class left out has no true ones and counts as right."""
+    return (~left_out.any(1)[:, None, None] * (predicted - tokens).square()).mean()
+
+
+def behaviour_loss(
+    given: Float[Tensor, "rows images classes"],
+    true: Float[Tensor, "rows images classes"],
+    left_out: Bool[Tensor, "rows classes"],
+    log_error: float,
+) -> Float[Tensor, ""]:
+    """KL(true ‖ given) + log_error * (log given - log true)²: how far predictions are from the targets' with classes left out.
+
+    The divergence, in nats an image, hardly sees classes that both give next to no probability, such as the forgotten ones,
+    whose loss is what a prompt asks for: the squared error, a mean over images and classes, adds those.
+
+    Args:
+        given, true: logits.
+        left_out: classes that the true predictions are to be without; their squared error counts as 0.
+        log_error: `HypernetConfig.log_error`.
+    """
+    never = left_out[:, None]  # (rows, 1, classes)
+    true = true.masked_fill(never, NEVER).log_softmax(-1)
+    given = given.log_softmax(-1)
+    divergence = kl_div(given.flatten(0, 1), true.flatten(0, 1), log_target=True, reduction="batchmean")
+    return divergence + log_error * (given - true).masked_fill(never, 0).square().mean()
 
 
 class Trainer:
@@ -39,29 +72,23 @@ class Trainer:
         ValueError: a population of other data, or an unknown device.
     """
 
+    drawer_class: type[BatchDrawer] = BatchDrawer  # a variation of the training may draw otherwise: benchmarks/ablation.py
+
     def __init__(self, config: HypernetConfig, population: Population, dataset: Dataset, device: str = "auto"):
         dataset.require(population.made_from)
         self.config, self.device = config, choose_device(device)
         groups = len(dataset.groups)
         share = torch.bincount(dataset.validation.groups, minlength=groups) / len(dataset.validation)
         self.hypernetwork = Hypernetwork.from_population(config, population, share).place(self.device)
-        rows = ~population.reference
-        self.weights = population.weights[rows].to(self.device)
-        self.tokens = self.hypernetwork.space.encode(self.weights).float()
-        self.forgotten, self.order = population.forgotten[rows], population.order[rows]
-        self.signal = self._signal(population.losses[rows], self.forgotten, self.order)
-        self.ends = population.final[rows].nonzero()[:, 0]
-        self.groups = dataset.groups
+        self.drawer = self.drawer_class(self.hypernetwork, population, dataset, torch.Generator().manual_seed(config.seed))
         self.target = population.target.to(self.device)
-        self.images = dataset.train.images.to(self.device)
         self.model = self.hypernetwork.denoiser.train()
-        self.model.guess.fit(self.signal, self.tokens)
+        self.model.guess.fit(self.drawer.signal, self.drawer.tokens)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._learning_rate)
-        self.generator = torch.Generator().manual_seed(config.seed)  # on the CPU, so that it is the same for every device
         self.step = 0
 
     def _learning_rate(self, step: int) -> float:
@@ -82,68 +109,17 @@ class Trainer:
         self.step += 1
         return {"weight_loss": weight_loss.detach(), "behaviour_loss": behaviour_loss.detach(), "gradient_norm": norm}
 
-    def times(self) -> Tensor:
-        """Noise levels of a batch: (B,) in 0 to 1."""
-        return torch.rand(self.config.batch_size, generator=self.generator)
-
-    def left_out(self, forgotten: Tensor) -> Tensor:
-        """Which classes to leave out of targets that forgot these, (N, G) bool: none where groups are not classes."""
-        return further_groups(forgotten, self.generator) if self.groups.are_classes else torch.zeros_like(forgotten)
-
-    def losses(self) -> tuple[Tensor, Tensor]:
-        """Weight-space and behavioural loss on a random batch: rows of the population, and composed ones.
-
-        Half of the rows of the population are at the end of their run, since that is what samples are asked to be by default.
-        A composed row stands for a set of classes that perhaps no run forgot: a target at the end of its run that forgot a
-        part of it is to be what it is with the other classes left out. There are no true tokens of such a row. Under the noise
-        are, for half of them, those of the target, moved as the linear guess moves; for the other half the target's as they
-        are and no data order, as where a sample is to stay near start weights.
-        """
-        size, generator = self.config.batch_size, self.generator
-        composed = round(self.config.composed * size)
-        some, start, others = slice(composed), slice(composed // 2), slice(composed // 2, composed)
-        ended = slice((size + composed) // 2)
-        rows = torch.randint(len(self.tokens), (size,), generator=generator)
-        rows[ended] = self.ends[torch.randint(len(self.ends), (ended.stop,), generator=generator)]
-        images = self.images[torch.randint(len(self.images), (self.config.images,), generator=generator).to(self.device)]
-        time = self.times().to(self.device)
-        noise = torch.randn(size, *self.tokens.shape[1:], generator=generator).to(self.device)
-
-        forgotten, order = self.forgotten[rows], self.order[rows]
-        order[start] = UNTOLD
-        left_out = torch.zeros_like(forgotten)
-        left_out[some] = self.left_out(forgotten[some])
-        there = rows.to(self.device)
-        clean, signal = self.tokens[there], self.signal[there]  # (B, T, W), (B, signal width)
-        signal[some] = self._usual_signal(forgotten[some] | left_out[some], order[some])
-        moved = clean.clone()
-        before = self._usual_signal(forgotten[others], order[others])
-        moved[others] += self.model.guess(signal[others]) - self.model.guess(before)
-        predicted = self.model(add_noise(moved, noise, time), time, signal)
-        left_out = left_out.to(self.device)
-        weight_loss = (~left_out.any(1)[:, None, None] * (predicted - clean).square()).mean()
-        return weight_loss, self._behaviour_loss(predicted, self.weights[there], left_out, images)
-
-    def _signal(self, losses: Tensor, forgotten: Tensor, order: Tensor) -> Tensor:
-        return self.hypernetwork.condition(*(tensor.to(self.device) for tensor in (losses, forgotten, order)))
-
-    def _usual_signal(self, forgotten: Tensor, order: Tensor) -> Tensor:
-        return self._signal(self.hypernetwork.prompts.usual_losses(forgotten), forgotten, order)
-
-    def _behaviour_loss(self, predicted: Tensor, weights: Tensor, left_out: Tensor, images: Tensor) -> Tensor:
-        """How far the decoded classifiers' predictions are from those of the true targets, with classes (B, classes) left out.
-
-        The KL divergence, nats an image. It hardly sees classes that both give next to no probability, such as the
-        forgotten ones, whose loss is what a prompt asks for: the squared error of all log probabilities adds those.
-        """
+    def losses(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Weight-space and behavioural loss on the next batch."""
+        batch = self.drawer.draw()
+        predicted = self.model(batch.noisy, batch.time, batch.signal)
+        of_weights = weight_loss(predicted, batch.tokens, batch.left_out)
         if self.config.behaviour == 0:
-            return torch.zeros((), device=self.device)
-        never = left_out[:, None]  # (B, 1, classes)
+            return of_weights, torch.zeros((), device=self.device)
         with torch.no_grad():
-            true = self.target.logits(weights, images).masked_fill(never, NEVER).log_softmax(-1)  # (B, images, classes)
-        given = self.target.logits(self.hypernetwork.space.decode(predicted), images).log_softmax(-1)
-        divergence = kl_div(given.flatten(0, 1), true.flatten(0, 1), log_target=True, reduction="batchmean")
-        return divergence + self.config.log_error * (given - true).masked_fill(never, 0).square().mean()
+            true = self.target.logits(batch.weights, batch.images)
+        given = self.target.logits(self.hypernetwork.space.decode(predicted), batch.images)
+        return of_weights, behaviour_loss(given, true, batch.left_out, self.config.log_error)
 
     def result(self) -> Hypernetwork:
         """The hypernetwork with the averaged weights."""
@@ -167,7 +143,7 @@ class Trainer:
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"average.{name}": tensor for name, tensor in self.average.state_dict().items()},
             **moments,
-            "generator": self.generator.get_state(),
+            "generator": self.drawer.generator.get_state(),
         }
         with artifact.whole_directory(Path(directory)) as folder:
             write_tensors(folder, "training", tensors, {**self.hypernetwork.about, "step": self.step})
@@ -195,7 +171,7 @@ class Trainer:
             number, name = key.split(".")
             state["state"].setdefault(int(number), {})[name] = tensor
         self.optimiser.load_state_dict(state)
-        self.generator.set_state(tensors["generator"])
+        self.drawer.generator.set_state(tensors["generator"])
         self.schedule.last_epoch = self.step = step
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self._learning_rate(step)
@@ -252,17 +228,3 @@ def train_hypernetwork(
             keep()
             raise
     return trainer.result()
-
-
-def further_groups(forgotten: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws groups to leave out as well: one with chance 3/4, two with 3/16, and so on; but one at least is retained.
-
-    Args:
-        forgotten: (N, G) bool; the groups in D_f.
-
-    Returns:
-        (N, G) bool, false for all of those.
-    """
-    wanted = torch.empty(len(forgotten), 1).geometric_(0.75, generator=generator)
-    shuffled = (torch.rand(forgotten.shape, generator=generator) + forgotten).argsort(1).argsort(1)  # those retained first
-    return shuffled < wanted.minimum((~forgotten).sum(1, keepdim=True) - 1)

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from hf_mlops.compute.device import choose_device, fast_products
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.config import OPTIMISERS, PopulationConfig
+from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 
 
@@ -77,9 +78,9 @@ def train_chunk(
     validation = dataset.validation.to(where)
     runs, parts = torch.arange(len(chunk.forgotten)), []
     for step, weights in _checkpoints(config, target, initial, dataset, chunk, where, advance):
-        losses, accuracies, *_ = target.group_metrics(weights, validation, len(dataset.groups))
+        outputs = Outputs.of_targets(target, weights, validation, len(dataset.groups))
         steps = torch.full_like(runs, step)
-        parts.append((weights.cpu(), chunk.forgotten, losses.cpu(), accuracies.cpu(), runs, steps))
+        parts.append((weights.cpu(), chunk.forgotten, outputs.losses.cpu(), outputs.accuracies.cpu(), runs, steps))
     return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

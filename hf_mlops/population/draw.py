@@ -42,7 +42,7 @@ def draw_forget_sets(config: PopulationConfig, groups: int) -> ForgetSets:
 
     shares = np.array(config.set_sizes[:groups])  # a set of all groups would leave nothing to retain
     sizes = rng.choice(len(shares), size=config.runs, p=shares / shares.sum())
-    training = [_draw_without(set(held_out), rng.permutation(groups).tolist(), size) for size in sizes]
+    training = [_draw_without(set(held_out), rng.permutation(groups).tolist(), size) for size in sizes.tolist()]
 
     larger = [rng.choice(groups, size=size, replace=False) for size in (3, 4, 5) for _ in range(LARGER_SETS) if size < groups]
     singles = [(group,) for group in range(groups)]

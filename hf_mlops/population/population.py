@@ -114,9 +114,7 @@ class Population:
         )
 
 
-def train_population(
-    config: PopulationConfig, dataset: Dataset, device: str = "auto", engine: Engine | None = None
-) -> Population:
+def train_population(config: PopulationConfig, dataset: Dataset, device: str = "auto", engine: Engine = Engine()) -> Population:
     """Trains every run of a population, chunk by chunk; each retrained target of a spec is in another chunk.
 
     So retrained targets differ in data order as well as in sample weights, as ones that were really retrained would.
@@ -134,7 +132,7 @@ def train_population(
     sets = draw_forget_sets(config, len(dataset.groups))
     parts = [*sets.training.split(config.chunk), *sets.reference.split(config.chunk) * config.reference_runs]
     chunks = [Chunk(part, config.seed * 1_000_003 + number) for number, part in enumerate(parts, start=1)]
-    rows = execute("population", config, dataset, chunks, device, engine or Engine())
+    rows = execute("population", config, dataset, chunks, device, engine)
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     firsts = accumulate(map(len, parts[:-1]), initial=0)
     run = torch.cat([one.run + first for one, first in zip(rows, firsts, strict=True)])
@@ -161,7 +159,7 @@ def retrain(
     seed: int,
     device: str = "auto",
     together: int | None = None,
-    engine: Engine | None = None,
+    engine: Engine = Engine(),
 ) -> Float[Tensor, "targets params"]:
     """Fresh targets trained like those of a population, with data orders and sample weights that it has not seen.
 
@@ -177,5 +175,5 @@ def retrain(
     """
     parts = enumerate(forgotten.split(together or config.chunk))
     chunks = [Chunk(part, 2**40 + seed * 1_000_003 + number) for number, part in parts]
-    rows = execute("retraining", replace(config, checkpoints=1), dataset, chunks, device, engine or Engine())
+    rows = execute("retraining", replace(config, checkpoints=1), dataset, chunks, device, engine)
     return torch.cat([one.weights for one in rows])

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hf_mlops.base.artifact import sha256
-from hf_mlops.data.dataset import Dataset, Split
+from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.networks import Shape, build, check, in_scope, source_digest
 
 # Models run together on a batch take at most this many pixels: beyond it a CPU only misses its cache (a population of lenet
 # on MNIST takes half the time for it), and a GPU runs out of memory.
 PIXELS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
 IN_MODULE = "network."  # what the names of parameters in `Target.module` begin with
-IMAGES_AT_ONCE = 512  # where a whole split is measured
-
-
-class GroupMetrics(NamedTuple):
-    """How M targets fare on each of G groups of N images; NaN for a group without an image.
-
-    Args:
-        losses: (M, G) mean cross-entropy, nats.
-        accuracies: (M, G) 0 to 1.
-        confidences: (M, G) mean probability of the class predicted.
-        predictions: (M, N) int16 classes predicted.
-    """
-
-    losses: Tensor
-    accuracies: Tensor
-    confidences: Tensor
-    predictions: Tensor
 
 
 class _Normalised(nn.Module):
@@ -81,13 +65,13 @@ class Target:
     def __init__(
         self,
         architecture: str,
-        input_shape: Shape,
+        input_shape: Sequence[int],
         classes: int,
-        mean: list[float],
-        std: list[float],
+        mean: Sequence[float],
+        std: Sequence[float],
         scope: str = "*",
         seed: int = 0,
-        shapes: dict[str, tuple[int, ...]] | None = None,
+        shapes: Mapping[str, Sequence[int]] | None = None,
         shared: dict[str, Tensor] | None = None,
     ):
         self.architecture, self.classes, self.scope, self.seed = architecture, classes, scope, seed
@@ -161,17 +145,17 @@ class Target:
             self._module.to(device)
         return self
 
-    def initial_weights(self, seed: int) -> Tensor:
-        """Freshly initialised weights, (P,); a user's network comes with the values that its callable gives it."""
+    def initial_weights(self, seed: int) -> Float[Tensor, " params"]:
+        """Freshly initialised weights; a user's network comes with the values that its callable gives it."""
         values = dict(self._build(seed).named_parameters())
         return self.flatten({name: values[name].detach() for name in self.shapes})
 
-    def state_dict(self, weights: Tensor) -> dict[str, Tensor]:
-        """Weights (P,) of one target to the complete state dict of its network, shared values included."""
+    def state_dict(self, weights: Float[Tensor, " params"]) -> dict[str, Tensor]:
+        """Weights of one target to the complete state dict of its network, shared values included."""
         return {**self.shared, **self.unflatten(weights)}
 
-    def flatten(self, state: dict[str, Tensor]) -> Tensor:
-        """State dict (tensors with any leading dimensions alike) to weights, (..., P).
+    def flatten(self, state: Mapping[str, Tensor]) -> Float[Tensor, "*batch params"]:
+        """State dict, its tensors with any leading dimensions alike, to weights.
 
         Raises:
             ValueError: names or shapes that are not this architecture's.
@@ -186,35 +170,23 @@ class Target:
             [state[name].flatten(leading) if shape else state[name].unsqueeze(-1) for name, shape in self.shapes.items()], -1
         )
 
-    def unflatten(self, weights: Tensor) -> dict[str, Tensor]:
-        """Weights (..., P) to a state dict; each tensor a view with the same leading dimensions."""
+    def unflatten(self, weights: Float[Tensor, "*batch params"]) -> dict[str, Tensor]:
+        """Weights to a state dict; each tensor a view with the same leading dimensions."""
         pieces = zip(self.shapes.items(), weights.split([prod(shape) for shape in self.shapes.values()], -1), strict=True)
         return {name: piece.view(piece.shape[:-1] + shape) for (name, shape), piece in pieces}
 
-    def logits(self, weights: Tensor, images: Tensor) -> Tensor:
-        """Runs M targets on the same B images: (M, P), (B, channels, height, width) -> (M, B, classes)."""
+    def logits(
+        self, weights: Float[Tensor, "models params"], images: Float[Tensor, "images channels height width"]
+    ) -> Float[Tensor, "models images classes"]:
+        """Runs targets on the same images."""
         return self.stacked_logits(self.unflatten(weights), images)
 
-    def stacked_logits(self, state: dict[str, Tensor], images: Tensor) -> Tensor:
-        """`logits` for a state dict whose tensors have a leading dimension M."""
+    def stacked_logits(
+        self, state: dict[str, Float[Tensor, "models ..."]], images: Float[Tensor, "images channels height width"]
+    ) -> Float[Tensor, "models images classes"]:
+        """`logits` for a state dict whose tensors have a leading dimension for the models."""
         module, named = self.module, named_in_module(state)  # a module that is still to be built must not be so under vmap
         at_once = max(1, PIXELS_AT_ONCE[images.device.type] // images.numel())
         run = vmap(lambda one: functional_call(module, one, (images,)))
         parts = zip(*(tensor.contiguous().split(at_once) for tensor in named.values()), strict=True)
         return torch.cat([run(dict(zip(named, part, strict=True))) for part in parts])
-
-    @torch.no_grad()
-    def group_metrics(self, weights: Tensor, split: Split, groups: int) -> GroupMetrics:
-        """How M targets, weights (M, P), fare on every one of G groups of a split on the same device."""
-        member = torch.nn.functional.one_hot(split.groups, groups).float()  # (N, G)
-        member = member / member.sum(0)
-        means, predictions = torch.zeros(3, len(weights), groups, device=weights.device), []
-        for part in torch.arange(len(split), device=weights.device).split(IMAGES_AT_ONCE):
-            log_odds = self.logits(weights, split.images[part]).log_softmax(-1)  # (M, n, classes)
-            labels = split.labels[part].expand(len(weights), -1)  # (M, n)
-            confidence, predicted = log_odds.max(-1)
-            loss = -log_odds.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-            means += torch.stack([loss, (predicted == labels).float(), confidence.exp()]) @ member[part]
-            predictions.append(predicted.to(torch.int16))
-        losses, accuracies, confidences = means
-        return GroupMetrics(losses, accuracies, confidences, torch.cat(predictions, 1))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
-import onnx
 import pandas as pd
+from jaxtyping import Float
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -19,17 +20,16 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, Tens
 from torch import Tensor
 
 import hf_mlops
-from hf_mlops.audit.measure import Reference
-from hf_mlops.export.onnx import INPUT, OUTPUT, onnx_template, read_weights
+from hf_mlops.audit.reference import Reference
+from hf_mlops.export.weights import onnx_template, read_weights
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import pyfunc
-from hf_mlops.registry.pyfunc import HyperForget
-
-HYPERFORGET, CHAMPION, CLASSIFIER = "hyperforget", "champion", "hyperforget-classifier"
+from hf_mlops.registry.names import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of
+from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
-RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader")
+RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader", "jaxtyping")
 
 HYPERFORGET_SIGNATURE = ModelSignature(
     inputs=Schema([ColSpec(DataType.string, "forget")]),
@@ -55,8 +55,29 @@ HYPERFORGET_SIGNATURE = ModelSignature(
 )
 
 
-def load_start(source: str, target: Target) -> Tensor:
-    """Weights (P,) of the classifier that samples are to stay near.
+@dataclass(frozen=True)
+class Champion:
+    """The hypernetwork in production.
+
+    Args:
+        hypernetwork: what it samples with.
+        reference: the retrain reference that its samples are judged against.
+        template: of its classifiers in ONNX, from `onnx_template`.
+        version: as it is registered.
+    """
+
+    hypernetwork: Hypernetwork
+    reference: Reference
+    template: OnnxClassifier
+    version: ModelVersion
+
+    def __str__(self) -> str:
+        """Name and version: `hyperforget/3`."""
+        return f"{HYPERFORGET}/{self.version.version}"
+
+
+def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
+    """Weights of the classifier that samples are to stay near.
 
     Args:
         source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
@@ -71,11 +92,6 @@ def load_start(source: str, target: Target) -> Tensor:
         except MlflowException as error:
             raise ValueError(f"start = {source!r} cannot be had: {error.message}") from error
     return read_weights(file, target)
-
-
-def alias_of(slug: str) -> str:
-    """The alias under which the classifier of a forget spec is served."""
-    return f"forget-{slug}"
 
 
 def _pins(*packages: str) -> list[str]:
@@ -111,7 +127,7 @@ def register_hypernetwork(
     """
     hypernetwork.save(folder)
     reference.save(folder)
-    (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target))
+    (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
     example = {"forget": [hypernetwork.groups.names[-1], ",".join(hypernetwork.groups.names[:2]), ""]}
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
@@ -125,8 +141,8 @@ def register_hypernetwork(
     return _register(info, HYPERFORGET, CHAMPION, tags, description)
 
 
-def load_champion() -> tuple[HyperForget, ModelVersion]:
-    """The hypernetwork in production and its registered version.
+def load_champion() -> Champion:
+    """The hypernetwork in production.
 
     Raises:
         ValueError: there is none; says which command makes one.
@@ -138,11 +154,12 @@ def load_champion() -> tuple[HyperForget, ModelVersion]:
             f"the registry at {mlflow.get_registry_uri()} has no model models:/{HYPERFORGET}@{CHAMPION}:"
             " run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
         ) from error
-    return mlflow.pyfunc.load_model(f"models:/{HYPERFORGET}/{version.version}").unwrap_python_model(), version
+    model = mlflow.pyfunc.load_model(f"models:/{HYPERFORGET}/{version.version}").unwrap_python_model()
+    return Champion(model.hypernetwork, model.reference, model.template, version)
 
 
 def register_classifier(
-    model: bytes, input_shape: tuple[int, int, int], classes: int, slug: str, tags: dict[str, Any], description: str
+    classifier: OnnxClassifier, slug: str, tags: dict[str, Any], description: str
 ) -> tuple[ModelVersion, Path]:
     """Logs a checked ONNX classifier to the active run, registers it and moves the alias of its forget spec to it.
 
@@ -150,14 +167,14 @@ def register_classifier(
         the version, and the ONNX file on this machine.
     """
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *input_shape), INPUT)]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classes), OUTPUT)]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), INPUT)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), OUTPUT)]),
     )
     info = mlflow.onnx.log_model(
-        onnx.load_from_string(model),
+        classifier.model,
         name=CLASSIFIER,
         signature=signature,
-        input_example={INPUT: np.zeros((1, *input_shape), np.float32)},
+        input_example={INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         save_as_external_data=False,
         onnx_execution_providers=["CPUExecutionProvider"],  # these networks are far too small to gain from a GPU
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),

@@ -11,8 +11,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import save
 
-from hf_mlops.audit.measure import Reference
+from hf_mlops.audit.reference import Reference
 from hf_mlops.hypernet.model import Hypernetwork
+from hf_mlops.serving.classifier import OnnxClassifier
 
 
 class HyperForget(PythonModel):
@@ -22,7 +23,7 @@ class HyperForget(PythonModel):
         folder = Path(context.artifacts["hypernetwork"])
         self.hypernetwork = Hypernetwork.load(folder)
         self.reference = Reference.load(folder)
-        self.template = (folder / "template.onnx").read_bytes()
+        self.template = OnnxClassifier.read(folder / "template.onnx")
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

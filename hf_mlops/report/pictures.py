@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
@@ -13,8 +14,13 @@ from torch import Tensor
 ASKED = {"retain_loss": "loss on the retain set", "forget_loss": "loss on the forget set"}
 
 
-def accuracy_heat_map(sampled: Tensor, reference: Tensor, forgets: Sequence[str], group_names: Sequence[str]) -> Figure:
-    """Accuracy on every class after each forget request: sampled classifiers over retrained ones; (specs, G) each."""
+def accuracy_heat_map(
+    sampled: Float[Tensor, "specs groups"],
+    reference: Float[Tensor, "specs groups"],
+    forgets: Sequence[str],
+    group_names: Sequence[str],
+) -> Figure:
+    """Accuracy on every class after each forget request: sampled classifiers over retrained ones."""
     figure = Figure(figsize=(1.5 + 0.75 * len(group_names), 2.2 + 0.62 * len(forgets)), layout="constrained")
     titles = ("sampled by the hypernetwork", "retrained without the class (reference)")
     for axes, values, title in zip(figure.subplots(2, 1), (sampled, reference), titles, strict=True):

@@ -1,0 +1,135 @@
+"""Batches: what the denoiser is given in training, and what its answer is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.hypernet.diffusion import add_noise
+from hf_mlops.hypernet.model import UNTOLD, Hypernetwork
+from hf_mlops.population.population import Population
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the denoiser is given (`noisy`, `time`, `signal`), and what its answer is judged by.
+
+    Args:
+        noisy: tokens, with the noise of their time on them.
+        time: 0 (clean) to 1 (noise).
+        signal: what the denoiser is told.
+        tokens, weights: of the targets.
+        left_out: classes left out of the targets' predictions; of a row that has any there are no true tokens.
+        images: what targets and answers are to predict alike.
+    """
+
+    noisy: Float[Tensor, "rows tokens token_width"]
+    time: Float[Tensor, " rows"]
+    signal: Float[Tensor, "rows signal"]
+    tokens: Float[Tensor, "rows tokens token_width"]
+    weights: Float[Tensor, "rows params"]
+    left_out: Bool[Tensor, "rows groups"]
+    images: Float[Tensor, "images channels height width"]
+
+
+class Kinds(NamedTuple):
+    """Which rows of a batch are of which kind. Of 128 rows, three tenths of them composed:
+
+        rows     composed   at the end   under the noise                what the denoiser is told
+        0-18     start      yes          the target's tokens            a larger set with its usual losses, and no data order
+        19-37    moved      yes          those, moved to a larger set   a larger set with its usual losses, and the data order
+        38-82    no         yes          the target's tokens            its own set, losses and data order
+        83-127   no         by chance    the target's tokens            its own set, losses and data order
+
+    A composed row stands for a target that forgot a larger set, perhaps one that no run forgot: the row's target with further
+    classes left out of its predictions. True tokens of it are not known. A guess at them lies under the noise of `moved` rows,
+    as where a sample comes of noise alone; the target's own lie under that of `start` rows, as where a sample is to stay near
+    start weights. Of the other rows half are at the end of their run, since that is what samples are by default.
+    """
+
+    start: slice
+    moved: slice
+    composed: slice  # both
+    at_end: slice  # those, and half of the others
+
+    @classmethod
+    def of(cls, size: int, share: float) -> Kinds:
+        """The kinds in a batch of this size, with this share of it composed."""
+        composed = round(share * size)
+        half = composed // 2
+        return cls(slice(0, half), slice(half, composed), slice(0, composed), slice(0, (size + composed) // 2))
+
+
+class BatchDrawer:
+    """Draws batches of a population's training rows.
+
+    Args:
+        hypernetwork: an untrained one for the population; batches lie on its device.
+        population: only its training rows are used.
+        dataset: its training images are drawn from.
+        generator: on the CPU, so that batches are the same for every device.
+    """
+
+    def __init__(self, hypernetwork: Hypernetwork, population: Population, dataset: Dataset, generator: torch.Generator):
+        self.hypernetwork, self.groups, self.generator = hypernetwork, dataset.groups, generator
+        self.config, self.device = hypernetwork.config, hypernetwork.device
+        self.kinds = Kinds.of(self.config.batch_size, self.config.composed)
+        rows = ~population.reference
+        self.weights = population.weights[rows].to(self.device)
+        self.tokens = hypernetwork.space.encode(self.weights).float()
+        self.forgotten, self.order = population.forgotten[rows], population.order[rows]
+        self.signal = self._signal(population.losses[rows], self.forgotten, self.order)
+        self.ends = population.final[rows].nonzero()[:, 0]
+        self.images = dataset.train.images.to(self.device)
+
+    def draw(self) -> Batch:
+        """The next batch."""
+        kinds, size, generator = self.kinds, self.config.batch_size, self.generator
+        rows = torch.randint(len(self.tokens), (size,), generator=generator)
+        rows[kinds.at_end] = self.ends[torch.randint(len(self.ends), (kinds.at_end.stop,), generator=generator)]
+        images = self.images[torch.randint(len(self.images), (self.config.images,), generator=generator).to(self.device)]
+        time = self.times().to(self.device)
+        noise = torch.randn(size, *self.tokens.shape[1:], generator=generator).to(self.device)
+
+        forgotten, order = self.forgotten[rows], self.order[rows]
+        order[kinds.start] = UNTOLD
+        left_out = torch.zeros_like(forgotten)
+        left_out[kinds.composed] = self.left_out(forgotten[kinds.composed])
+
+        rows = rows.to(self.device)
+        tokens, signal = self.tokens[rows], self.signal[rows]
+        signal[kinds.composed] = self._usual_signal((forgotten | left_out)[kinds.composed], order[kinds.composed])
+        guess, clean = self.hypernetwork.denoiser.guess, tokens.clone()
+        own = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])
+        clean[kinds.moved] += guess(signal[kinds.moved]) - guess(own)
+        return Batch(add_noise(clean, noise, time), time, signal, tokens, self.weights[rows], left_out.to(self.device), images)
+
+    def times(self) -> Float[Tensor, " rows"]:
+        """Noise levels of a batch, 0 to 1."""
+        return torch.rand(self.config.batch_size, generator=self.generator)
+
+    def left_out(self, forgotten: Bool[Tensor, "rows groups"]) -> Bool[Tensor, "rows groups"]:
+        """Which classes to leave out of targets that forgot these groups: none where groups are not classes."""
+        return further_groups(forgotten, self.generator) if self.groups.are_classes else torch.zeros_like(forgotten)
+
+    def _signal(
+        self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows signal"]:
+        return self.hypernetwork.condition(*(tensor.to(self.device) for tensor in (losses, forgotten, order)))
+
+    def _usual_signal(
+        self, forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
+    ) -> Float[Tensor, "rows signal"]:
+        return self._signal(self.hypernetwork.prompts.usual_losses(forgotten), forgotten, order)
+
+
+def further_groups(forgotten: Bool[Tensor, "rows groups"], generator: torch.Generator) -> Bool[Tensor, "rows groups"]:
+    """Draws groups to leave out beside those forgotten: one with chance 3/4, two with 3/16, and so on, but never the last."""
+    wanted = torch.empty(len(forgotten), 1).geometric_(0.75, generator=generator)
+    shuffled = (torch.rand(forgotten.shape, generator=generator) + forgotten).argsort(1).argsort(1)  # those retained first
+    return shuffled < wanted.minimum((~forgotten).sum(1, keepdim=True) - 1)

@@ -1,0 +1,34 @@
+"""What things are called in MLflow. Whatever is there already bears these names: to change one is to lose sight of it."""
+
+from __future__ import annotations
+
+# registered models
+HYPERFORGET = "hyperforget"
+CLASSIFIER = "hyperforget-classifier"
+
+CHAMPION = "champion"  # alias: the hypernetwork in production
+
+# tags of a run
+STEP = "hf_mlops.step"  # an entry point's name
+FINGERPRINT = "hf_mlops.fingerprint"  # of all that decided its result
+CODE = "hf_mlops.code"  # digest of the package's source
+DATASET = "hf_mlops.dataset"  # name of the data that a population was trained on
+DATA_DIGEST = "hf_mlops.data_digest"  # of that data
+ARCHITECTURE = "hf_mlops.architecture"  # of a population
+RESUMABLE = "hf_mlops.resumable"  # "true": training can go on from it
+CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
+VERSION = "hf_mlops.version"  # the version of a registered model that it made
+
+# artifact folders of a run
+POPULATION = "population"
+CHECKPOINTS = "checkpoints"  # a folder in it for each step that one was kept at
+
+
+def alias_of(slug: str) -> str:
+    """The alias under which the classifier of a forget spec is served, by the spec's slug: `3-5` -> `forget-3-5`."""
+    return f"forget-{slug}"
+
+
+def child_tag(step: str) -> str:
+    """The tag in which a run of `main` names its run of a step: `targets` -> `hf_mlops.targets_run`."""
+    return f"hf_mlops.{step}_run"

@@ -1,0 +1,165 @@
+"""A classifier in ONNX: made from a template by replacing its weights, read, checked and run without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from jaxtyping import Float, Float32
+from onnx import numpy_helper
+
+from hf_mlops.base.artifact import Array, sha256
+from hf_mlops.base.spec import ForgetSpec
+
+INPUT, OUTPUT = "image", "logits"
+
+
+class OnnxClassifier:
+    """A classifier as an ONNX model; its bytes, tensors and session are made once, when first asked for.
+
+    Input `image`: float32 (images, channels, height, width), values 0 to 1. Output `logits`: float32 (images, classes).
+
+    Args:
+        model: as parsed; not to be changed any more.
+        name: what messages call it.
+    """
+
+    def __init__(self, model: onnx.ModelProto, name: str = "the classifier"):
+        self.model, self.name = model, name
+
+    @classmethod
+    def read(cls, file: Path) -> OnnxClassifier:
+        """The classifier in a file, with tensors that the model keeps in files beside it.
+
+        Raises:
+            ValueError: no such file, or no ONNX model in it.
+        """
+        try:
+            return cls(onnx.load(file), str(file))
+        except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+            raise ValueError(f"{file} cannot be read as an ONNX model: {error}") from error
+
+    @cached_property
+    def data(self) -> bytes:
+        """The model as the bytes of an ONNX file."""
+        return self.model.SerializeToString()
+
+    @cached_property
+    def metadata(self) -> dict[str, str]:
+        """What `with_weights` wrote into the model; empty for a template.
+
+        `class_names` and `parameters`, generated ones and then shared ones (JSON lists), `forget`, `hypernetwork`, and
+        `weights_sha256`, the `digest`.
+        """
+        return {entry.key: entry.value for entry in self.model.metadata_props}
+
+    @cached_property
+    def initialisers(self) -> dict[str, Array]:
+        """The model's tensors by name: its parameters, and the constants that it computes with."""
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the values of the parameters, one after another in the order of the metadata.
+
+        Raises:
+            ValueError: a model whose metadata name no parameters, or others than it holds.
+        """
+        try:
+            return _digest(self.initialisers[name] for name in json.loads(self.metadata["parameters"]))
+        except KeyError as error:
+            raise ValueError(f"{self.name} was not made by hf_mlops: it has no {error}") from error
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one image."""
+        _, channels, height, width = (size.dim_value for size in self.model.graph.input[0].type.tensor_type.shape.dim)
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """Number of logits."""
+        return self.model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+
+    def with_weights(
+        self,
+        weights: Mapping[str, Array],
+        shared: Iterable[str],
+        spec: ForgetSpec,
+        class_names: Sequence[str],
+        made_by: str,
+    ) -> OnnxClassifier:
+        """A classifier of this architecture, checked.
+
+        Args:
+            weights: new values of initialisers, by name.
+            shared: names of parameters that keep the values they have here.
+            spec, class_names, made_by: what it has forgotten, what its logits mean, which hypernetwork made it. They go into
+                the metadata, like the names of the parameters and the digest of their values.
+
+        Raises:
+            ValueError: weights under names or of shapes that are not this model's.
+        """
+        shapes = {tensor.name: tuple(tensor.dims) for tensor in self.model.graph.initializer}
+        if odd := {name: array.shape for name, array in weights.items() if shapes.get(name) != array.shape}:
+            raise ValueError(f"{self.name} does not hold {odd}; allowed: {shapes}")
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        for tensor in model.graph.initializer:
+            if tensor.name in weights:
+                tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+        model.producer_name = "hf_mlops"
+        parameters = [*weights, *(name for name in shared if name in shapes)]
+        values = {**self.initialisers, **weights}
+        about = {
+            "class_names": json.dumps(list(class_names)),
+            "forget": str(spec),
+            "hypernetwork": made_by,
+            "parameters": json.dumps(parameters),
+            "weights_sha256": _digest(values[name] for name in parameters),
+        }
+        onnx.helper.set_model_props(model, about)
+        made = OnnxClassifier(model)
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """Holds the model against the ONNX standard.
+
+        Raises:
+            ValueError: it breaks it.
+        """
+        try:
+            onnx.checker.check_model(self.data, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            raise ValueError(f"{self.name} is no valid ONNX model: {error}") from error
+
+    def logits(self, images: Float[np.ndarray, "images channels height width"]) -> Float32[np.ndarray, "images classes"]:
+        """What ONNX Runtime answers, on the CPU.
+
+        Args:
+            images: float32, values 0 to 1.
+
+        Raises:
+            ValueError: images of another shape or dtype.
+        """
+        if images.shape[1:] != self.input_shape or images.dtype != np.float32:
+            raise ValueError(
+                f"{images.dtype} images of shape {images.shape} are not allowed; allowed: float32 (images, *{self.input_shape})"
+            )
+        (logits,) = self._session.run([OUTPUT], {INPUT: images})
+        return logits
+
+    @cached_property
+    def _session(self) -> onnxruntime.InferenceSession:
+        return onnxruntime.InferenceSession(self.data, providers=["CPUExecutionProvider"])
+
+
+def _digest(arrays: Iterable[Array]) -> str:
+    return sha256(b"".join(array.tobytes() for array in arrays))

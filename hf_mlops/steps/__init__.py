@@ -1,0 +1,1 @@
+"""What the entry points do, one module each: a step's inputs, its fingerprint, its work. They use MLflow, and print."""

@@ -1,0 +1,27 @@
+"""The data that a step works on."""
+
+from __future__ import annotations
+
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.loading import load_dataset
+
+
+def trained_on(made_from: dict[str, str], dataset: str, data_dir: str) -> Dataset:
+    """The data that a hypernetwork was trained on, by its name or, if it has moved, where `--dataset` says.
+
+    Args:
+        made_from: the `identity` of that data, as the hypernetwork keeps it.
+        dataset: name of the data set now; empty: as it was.
+        data_dir: as for `load_dataset`.
+
+    Raises:
+        ValueError: it is not there, or it is other data.
+    """
+    try:
+        found = load_dataset(dataset or made_from["name"], data_dir)
+    except ValueError as error:
+        if dataset:
+            raise
+        raise ValueError(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
+    found.require(made_from)
+    return found

@@ -1,0 +1,93 @@
+"""Step `evaluate`: measures the champion over many forget specs, prompts and step counts, with pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+
+from hf_mlops.audit.gates import Audit
+from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
+from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, accuracy_per_group, kind_of, spec_table, summary
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.hypernet.model import DEFAULT_STEPS
+from hf_mlops.registry.models import Champion
+from hf_mlops.registry.runs import fingerprint_of, log_dataset, step_run
+from hf_mlops.report import pictures
+from hf_mlops.steps.step import Step
+
+
+@dataclass(frozen=True)
+class Evaluate(Step):
+    """Measures a hypernetwork, prints and logs.
+
+    Args:
+        champion: what to measure.
+        dataset: that it was trained on.
+        n: samples of each spec.
+        seed: of the first.
+        steps: denoising steps a sample.
+    """
+
+    name = "evaluate"
+
+    champion: Champion
+    dataset: Dataset
+    n: int = 32
+    seed: int = 0
+    steps: int = DEFAULT_STEPS
+
+    @property
+    def _sampling(self) -> dict[str, int]:
+        return {"n": self.n, "seed": self.seed, "steps": self.steps}
+
+    @property
+    def fingerprint(self) -> str:
+        inputs = {"champion": self.champion.version.run_id, "data": self.dataset.digest, **self._sampling}
+        return fingerprint_of(self.name, inputs)
+
+    def run(self) -> Run:
+        hypernetwork, reference, dataset = self.champion.hypernetwork, self.champion.reference, self.dataset
+        params = {"hypernetwork": str(self.champion), **self._sampling}
+        with step_run(self.name, self.fingerprint, params) as active:
+            log_dataset(dataset, "evaluation")
+            specs = reference.specs()
+            singles = [spec for spec in specs if kind_of(spec, reference) == SINGLE]
+            held_out = [spec for spec in specs if kind_of(spec, reference) == HELD_OUT_PAIR]
+            audits = audit_specs(hypernetwork, reference, dataset, specs, **self._sampling)
+            table = spec_table(audits, reference)
+            by_kind = summary(table)
+            prompts = prompt_sweep(hypernetwork, dataset, [*singles, *held_out], seed=self.seed, steps=self.steps)
+            alignment = prompt_alignment(prompts)
+            steps = step_sweep(hypernetwork, reference, dataset, singles, seed=self.seed)
+            for name, frame in (("specs", table), ("summary", by_kind), ("prompts", prompts), ("steps", steps)):
+                mlflow.log_text(frame.to_csv(index=False), f"{name}.csv")
+            log_figures(by_kind, alignment)
+            log_pictures({spec: audits[spec] for spec in singles}, prompts, alignment, steps)
+            print(by_kind.to_string(index=False, float_format="%.4f"))
+            aligned = ", ".join(f"{name} {value:.3f}" for name, value in alignment.items())
+            print(f"prompt alignment (R² of log losses): {aligned}")
+            print(f"tables and pictures: artifacts of run {active.info.run_id}")
+        return active
+
+
+def log_figures(by_kind: pd.DataFrame, alignment: dict[str, float]) -> None:
+    """Logs the alignment of prompts, and the figures of each kind of spec as `kind/figure`."""
+    mlflow.log_metrics({f"prompt_alignment_{name}": value for name, value in alignment.items()})
+    for kind, row in by_kind.set_index("kind").iterrows():
+        figures = {f"{kind}/{name}".replace("(points)", "in points"): value for name, value in row.dropna().items()}
+        mlflow.log_metrics(figures)
+
+
+def log_pictures(
+    singles: dict[ForgetSpec, Audit], prompts: pd.DataFrame, alignment: dict[str, float], steps: pd.DataFrame
+) -> None:
+    """Logs the pictures of an evaluation: of the audits of single groups, and of the sweeps over prompts and steps."""
+    names = next(iter(singles)).group_names
+    per_group = pictures.accuracy_heat_map(*accuracy_per_group(singles), [str(spec) for spec in singles], names)
+    mlflow.log_figure(per_group, "accuracy_per_class.png")
+    mlflow.log_figure(pictures.prompted_against_observed(prompts, alignment), "prompt_alignment.png")
+    mlflow.log_figure(pictures.accuracy_over_steps(steps), "accuracy_over_steps.png")

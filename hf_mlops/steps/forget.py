@@ -1,0 +1,170 @@
+"""Step `forget`: samples a classifier that has forgotten, audits it, exports it to ONNX and registers it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+import torch
+from jaxtyping import Float
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from torch import Tensor
+
+from hf_mlops.audit.gates import Audit, Gates, audit_samples
+from hf_mlops.audit.measure import measure
+from hf_mlops.audit.select import best_fit
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.export.weights import to_onnx, verify
+from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
+from hf_mlops.population.target import Target
+from hf_mlops.registry.models import Champion, load_start, register_classifier
+from hf_mlops.registry.names import CLASSIFIER, VERSION, alias_of
+from hf_mlops.registry.runs import fingerprint_of, log_dataset, step_run
+from hf_mlops.steps.step import Step
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How candidates are sampled."""
+
+    n: int = 8  # candidates
+    seed: int = 0  # of the first
+    steps: int = DEFAULT_STEPS  # denoising steps
+    retain_loss: float | None = None  # loss asked for on D_r, nats; None: as retrained
+    forget_loss: float | None = None  # loss asked for on D_f, nats; None: as retrained
+    start: str = ""  # the classifier to stay near, for `load_start`; empty: none
+    start_time: float = DEFAULT_START_TIME  # how far to go from it: 1 is not to stay near at all
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """All that counts, by name: without a start there is no start time."""
+        return {name: value for name, value in asdict(self).items() if self.start or not name.startswith("start")}
+
+
+@dataclass(frozen=True)
+class Forget(Step):
+    """Samples candidates, keeps the one that fits its prompt best, and registers it if it passes its gates.
+
+    Args:
+        champion: what to sample from.
+        dataset: that it was trained on.
+        spec: what is to be forgotten.
+        gates: what the classifier must show, or it is not registered.
+        sampling: how candidates are sampled.
+    """
+
+    name = "forget"
+
+    champion: Champion
+    dataset: Dataset
+    spec: ForgetSpec
+    gates: Gates
+    sampling: Sampling
+
+    @property
+    def fingerprint(self) -> str:
+        inputs = {
+            "champion": self.champion.version.run_id,
+            "data": self.dataset.digest,
+            "spec": str(self.spec),
+            "gates": asdict(self.gates),
+            **self.sampling.params,
+        }
+        return fingerprint_of(self.name, inputs)
+
+    def run(self) -> Run:
+        target, dataset, spec = self.champion.hypernetwork.target, self.dataset, self.spec
+        start = load_start(self.sampling.start, target) if self.sampling.start else None
+        params = {"hypernetwork": str(self.champion), "spec": str(spec), **self.sampling.params, **asdict(self.gates)}
+        with step_run(self.name, self.fingerprint, params) as active:
+            log_dataset(dataset, "audit")
+            samples = self.champion.hypernetwork.sample(spec, **{**self.sampling.params, "start": start})
+            evidence = audit_samples(target, samples, dataset, self.champion.reference)
+            kept = best_fit(target, samples, dataset)
+            mlflow.log_metrics(evidence.figures(kept))
+            mlflow.log_text(candidates(samples, evidence).to_csv(index=False), "candidates.csv")
+            mlflow.log_text(groups_table(evidence, kept).to_csv(index=False), "groups.csv")
+            candidate = f"candidate {kept + 1} of {len(samples.seeds)} from {self.champion}, seed {samples.seeds[kept]}"
+            print(f"\nforget {spec}: {candidate}")
+            table = sets_table(evidence, kept)
+            if start is not None:
+                sampled, retrained = churn(target, start, dataset, evidence, kept)
+                table.loc["retain set: predictions that change"] = sampled, retrained
+                mlflow.log_metrics({"churn": sampled, "reference_churn": retrained})
+            print(table.to_string(float_format="%.4f"))
+            failures = evidence.failures(self.gates, kept)
+            if failures:
+                raise ValueError("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))
+            registered, file = self._register(samples, kept, evidence)
+            mlflow.set_tag(VERSION, registered.version)
+            print(f"\nregistered  {CLASSIFIER} version {registered.version}: models:/{CLASSIFIER}@{alias_of(spec.slug)}")
+            print(f"ONNX file   {file}")
+        return active
+
+    def _register(self, samples: Samples, kept: int, evidence: Audit) -> tuple[ModelVersion, Path]:
+        """Exports the sample that is kept and registers it, with its audit as tags."""
+        target, dataset, made_by = self.champion.hypernetwork.target, self.dataset, str(self.champion)
+        weights = samples.weights[kept]
+        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_by, self.champion.template)
+        with torch.no_grad():
+            expected = target.logits(weights[None], dataset.test.images)[0]
+        difference = verify(classifier, dataset.test.images, expected)
+        tags = {
+            "forget": str(self.spec),
+            "seed": samples.seeds[kept],
+            "hypernetwork": made_by,
+            "data_digest": dataset.digest,
+            "weights_sha256": classifier.digest,
+            "reference": f"retrained without {evidence.reference.spec or 'nothing'}",
+            "onnx_difference": f"{difference:.2g}",
+            **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
+        }
+        description = f"Classifier of {dataset.name} sampled by {made_by} as if retrained without: {self.spec}."
+        return register_classifier(classifier, self.spec.slug, tags, description)
+
+
+def churn(target: Target, start: Float[Tensor, " params"], dataset: Dataset, evidence: Audit, kept: int) -> tuple[float, float]:
+    """Share of test images in D_r not predicted as by the start weights: by the kept sample, and by a mean retrained target."""
+    spec = evidence.sampled.spec
+    before = measure(target, start[None], spec, dataset.test).predictions[0]
+    return evidence.sampled.churn(before)[kept].item(), evidence.reference.churn(before, spec).mean().item()
+
+
+def candidates(samples: Samples, evidence: Audit) -> pd.DataFrame:
+    """One row per candidate: its seed and figures."""
+    return pd.DataFrame([{"seed": seed, **evidence.figures(index)} for index, seed in enumerate(samples.seeds)])
+
+
+def groups_table(evidence: Audit, kept: int) -> pd.DataFrame:
+    """One row per group: test accuracy and loss of the kept sample, beside the retrain reference."""
+    sampled, reference = evidence.sampled, evidence.reference
+    return pd.DataFrame(
+        {
+            "group": sampled.spec.group_names,
+            "forgotten": sampled.spec.mask,
+            "accuracy": sampled.accuracies[kept].tolist(),
+            "retrained accuracy": reference.accuracies.mean(0).tolist(),
+            "loss": sampled.losses[kept].tolist(),
+            "retrained loss": reference.losses.mean(0).tolist(),
+        }
+    )
+
+
+def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
+    """Accuracy and loss on D_f and D_r of the kept sample, beside the retrain reference."""
+    figures, reference = evidence.figures(kept), evidence.reference
+    columns = {
+        "sampled": "",
+        f"retrained without {reference.spec or 'nothing'} (mean of {len(reference.losses)})": "reference_",
+    }
+    rows = {
+        f"test {what} on the {name} set": [figures.get(f"{prefix}{name}_{what}", float("nan")) for prefix in columns.values()]
+        for name in ("forget", "retain")
+        for what in ("accuracy", "loss")
+    }
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))

@@ -1,0 +1,144 @@
+"""Step `hypernet`: trains the hypernetwork on a population, audits it and registers it as champion."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow
+import pandas as pd
+from mlflow.entities import Run
+
+from hf_mlops.audit.gates import Gates
+from hf_mlops.audit.reference import Reference
+from hf_mlops.audit.sweeps import audit_specs
+from hf_mlops.audit.tables import SINGLE, kind_of, spec_table, summary
+from hf_mlops.compute.device import choose_device, describe_device
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
+from hf_mlops.hypernet.training import train_hypernetwork
+from hf_mlops.population.population import Population
+from hf_mlops.registry.models import register_hypernetwork
+from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, HYPERFORGET, POPULATION, RESUMABLE, VERSION
+from hf_mlops.registry.runs import artifacts_of, delete_artifacts, find_run, fingerprint_of, log_dataset, step_run
+from hf_mlops.steps.step import Step
+
+
+@dataclass(frozen=True)
+class Hypernet(Step):
+    """Trains a hypernetwork, going on from the checkpoint of an interrupted run if there is one, and registers it.
+
+    Args:
+        config: of the hypernetwork.
+        gates: what its samples of every single group must show on average, or it is not registered.
+        targets: the run of the population to learn from.
+        dataset: that the population was trained on.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    name = "hypernet"
+
+    config: HypernetConfig
+    gates: Gates
+    targets: Run
+    dataset: Dataset
+    device: str = "auto"
+
+    @property
+    def fingerprint(self) -> str:
+        inputs = {
+            "config": asdict(self.config),
+            "gates": asdict(self.gates),
+            "targets": self.targets.info.run_id,
+            "device": choose_device(self.device).type,
+        }
+        return fingerprint_of(self.name, inputs)
+
+    def run(self) -> Run:
+        config, dataset, device = self.config, self.dataset, self.device
+        interrupted = find_run(self.name, self.fingerprint, {RESUMABLE: "true"}, finished=False)
+        population = Population.load(artifacts_of(self.targets, POPULATION))
+        dataset.require(population.made_from)
+        made_of = {"dataset": dataset.name, "device": device, "targets_run": self.targets.info.run_id}
+        params = {**made_of, **asdict(config), **asdict(self.gates)}
+        with TemporaryDirectory() as folder, step_run(self.name, self.fingerprint, params) as active:
+            log_dataset(dataset, "training")
+            checkpoints = Checkpoints(Path(folder) / "checkpoint", active, interrupted)
+            checkpoints.go_on()
+            hypernetwork = train_hypernetwork(
+                config,
+                population,
+                dataset,
+                device,
+                lambda step, figures: mlflow.log_metrics(figures, step),
+                checkpoints.folder,
+                checkpoints.keep,
+            )
+            mlflow.set_tags(describe_device(choose_device(device)))
+            reference = Reference.of(population, dataset)
+            table = check(hypernetwork, reference, dataset, self.gates)
+            version = register_hypernetwork(
+                hypernetwork,
+                reference,
+                Path(folder) / "model",
+                {"variant": config.variant, "space": config.space, "dataset": dataset.name, "data_digest": dataset.digest},
+                f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
+                " `predict` samples classifiers that behave as if retrained without the classes in the column `forget`.",
+            )
+            mlflow.set_tag(VERSION, version.version)
+            checkpoints.drop()
+            print(table.to_string(index=False, float_format="%.4f"))
+            print(f"registered {HYPERFORGET} version {version.version}, alias {CHAMPION}")
+        return active
+
+
+@dataclass
+class Checkpoints:
+    """Checkpoints of a training as artifacts of its run, so that another run can go on from the last one.
+
+    Args:
+        folder: where the training leaves one, and looks for one at its start.
+        active: the run of the training.
+        interrupted: an earlier run with a checkpoint to go on from.
+    """
+
+    folder: Path
+    active: Run
+    interrupted: Run | None
+    kept: list[str] = field(default_factory=list)
+
+    def go_on(self) -> None:
+        """Gets the checkpoint of the interrupted run, if there is one."""
+        if self.interrupted is not None:
+            print(f"going on from the checkpoint of the interrupted run {self.interrupted.info.run_id}")
+            shutil.copytree(artifacts_of(self.interrupted, self.interrupted.data.tags[CHECKPOINT]), self.folder)
+
+    def keep(self, step: int) -> None:
+        """Tags the run only with a checkpoint that is there whole, then drops the one before."""
+        self.kept.append(f"{CHECKPOINTS}/{step}")
+        mlflow.log_artifacts(str(self.folder), self.kept[-1])
+        mlflow.set_tags({RESUMABLE: "true", CHECKPOINT: self.kept[-1]})
+        for old in self.kept[-2:-1]:
+            delete_artifacts(self.active, old)
+
+    def drop(self) -> None:
+        """Deletes all of them, of both runs."""
+        for unneeded in filter(None, (self.interrupted, self.active if self.kept else None)):
+            mlflow.MlflowClient().set_tag(unneeded.info.run_id, RESUMABLE, "false")
+            delete_artifacts(unneeded, CHECKPOINTS)
+
+
+def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, gates: Gates) -> pd.DataFrame:
+    """Audits samples of every single group, logs the table, and refuses a hypernetwork that fails its gates."""
+    singles = [spec for spec in reference.specs() if kind_of(spec, reference) == SINGLE]
+    audits = audit_specs(hypernetwork, reference, dataset, singles)
+    table = spec_table(audits, reference)
+    mlflow.log_text(table.to_csv(index=False), "audit.csv")
+    figures = {name: float(table[name].mean()) for name in ("forget_accuracy", "retain_accuracy", "reference_retain_accuracy")}
+    mlflow.log_metrics(figures)
+    failures = [f"forget {spec}: {text}" for spec, one in audits.items() for text in one.failures(gates)]
+    if failures:
+        raise ValueError("the hypernetwork was not registered, it fails its gates:\n  " + "\n  ".join(failures))
+    return summary(table)

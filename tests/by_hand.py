@@ -1,0 +1,81 @@
+"""Classifiers and images so few that what an audit says of them can be worked out by hand.
+
+Seven images of the groups a, b, b, c, c, c, c, all of class 0. A classifier is a mark for each, 1 where it is right and 0 where
+it is wrong, and gives the class that it predicts a probability of 3/4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+
+import torch
+from torch import Tensor
+
+from hf_mlops import Dataset, ForgetSpec, Groups, Reference, Samples, Split, Target
+from hf_mlops.audit.measure import Measured
+from hf_mlops.hypernet.prompts import Prompt
+from hf_mlops.population.outputs import Outputs
+
+NAMES = ("a", "b", "c")
+IMAGES = "a bb cccc"
+RIGHT, WRONG = log(4 / 3), log(4)  # cross-entropy, nats
+
+
+def spec(text: str) -> ForgetSpec:
+    return ForgetSpec.parse(text, NAMES)
+
+
+def masks(*forgotten: str) -> Tensor:
+    """(specs, 3) bool."""
+    return torch.tensor([spec(text).mask for text in forgotten])
+
+
+def log_probabilities(*marks: str) -> Tensor:
+    """(classifiers, images, 2)."""
+    rows = [[[0.75, 0.25] if mark == "1" else [0.25, 0.75] for mark in row.replace(" ", "")] for row in marks]
+    return torch.tensor(rows).log()
+
+
+def groups_of(images: str) -> Tensor:
+    return torch.tensor([NAMES.index(name) for name in images.replace(" ", "")])
+
+
+def outputs(*marks: str, images: str = IMAGES) -> Outputs:
+    groups = groups_of(images)
+    return Outputs.of(log_probabilities(*marks), torch.zeros_like(groups), groups, len(NAMES))
+
+
+def measured(forgotten: str, *marks: str, images: str = IMAGES) -> Measured:
+    return Measured(spec(forgotten), outputs(*marks, images=images))
+
+
+def reference(retrained: Sequence[tuple[str, str]], held_out: Sequence[str] = ()) -> Reference:
+    """From what each target was retrained without, and its marks; and pairs never forgotten together."""
+    forgotten, marks = zip(*retrained, strict=True)
+    pairs = torch.tensor([spec(pair).groups for pair in held_out], dtype=torch.int64).view(-1, 2)
+    return Reference(NAMES, masks(*forgotten), outputs(*marks), pairs)
+
+
+def target() -> Target:
+    """Each image is one pixel of seven that is lit, so that a linear network can hold an answer to each."""
+    return Target("own_networks:linear", (1, 1, 7), 2, [0.0], [1.0])
+
+
+def weights(*marks: str) -> Tensor:
+    """(classifiers, P) that answer as marked."""
+    answers = log_probabilities(*marks)
+    return target().flatten({"1.weight": answers.mT, "1.bias": torch.zeros(len(marks), 2)})
+
+
+def samples(forgotten: str, retain_loss: float, forget_loss: float, *marks: str) -> Samples:
+    """Samples, and the losses that they were asked to have."""
+    prompt = Prompt(torch.zeros(len(NAMES)), retain_loss, forget_loss)
+    return Samples(spec(forgotten), tuple(range(len(marks))), weights(*marks), prompt)
+
+
+def dataset() -> Dataset:
+    """The seven images as test split; in the validation split they are of class 1: there right is wrong and wrong is right."""
+    images, groups = torch.eye(7).view(7, 1, 1, 7), groups_of(IMAGES)
+    test, validation = Split(images, 0 * groups, groups), Split(images, 0 * groups + 1, groups)
+    return Dataset("by hand", test, validation, test, ("0", "1"), Groups(NAMES, are_classes=False))

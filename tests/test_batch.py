@@ -1,0 +1,170 @@
+"""Batches of a small population made by hand: four runs with two checkpoints each, three classes, four weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from hf_mlops import Dataset, HypernetConfig, Hypernetwork, Population, PopulationConfig
+from hf_mlops.base.groups import Groups
+from hf_mlops.data.dataset import Split
+from hf_mlops.hypernet.batch import Batch, BatchDrawer, Kinds, further_groups
+from hf_mlops.hypernet.signal import LossSignal
+from hf_mlops.population.target import Target
+
+CONFIG = HypernetConfig(batch_size=128, composed=0.3, images=2, token_width=4, width=4, heads=2, layers=1)
+START, MOVED, COMPOSED, PLAIN, AT_END = slice(0, 19), slice(19, 38), slice(0, 38), slice(38, 128), slice(0, 83)
+FLAGS, ORDERS = slice(2, 5), slice(5, 7)  # of a signal: which groups are forgotten, which data order
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    images = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    split = Split(images, torch.arange(6) % 3, torch.arange(6) % 3)
+    return Dataset("tiny", split, split, split, ("a", "b", "c"), Groups.of_classes("abc"))
+
+
+@pytest.fixture
+def population(dataset: Dataset) -> Population:
+    """Runs that forget nothing, a, b and c, after one step and at the end, and one of the reference; two share a data order."""
+    generator = torch.Generator().manual_seed(1)
+    forgotten = torch.cat([torch.zeros(1, 3), torch.eye(3), torch.zeros(1, 3)]).bool()
+    run = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 4])
+    return Population(
+        config=PopulationConfig(architecture="mlp-16", runs=4, train_steps=2, checkpoints=2, reference_runs=1, chunk=2),
+        target=Target("by-hand", (1, 2, 2), 3, [0.5], [0.5], shapes={"weights": (4,)}, shared={}),
+        groups=dataset.groups,
+        made_from=dataset.identity,
+        initial=torch.zeros(4),
+        weights=torch.randn(9, 4, generator=generator),
+        forgotten=forgotten[run],
+        losses=torch.rand(9, 3, generator=generator) + 0.1,
+        accuracies=torch.ones(9, 3),
+        run=run,
+        step=torch.tensor([1, 1, 1, 1, 2, 2, 2, 2, 2]),
+        reference=torch.arange(9) == 8,
+        held_out=torch.zeros(0, 2, dtype=torch.long),
+    )
+
+
+class WithoutNoise(BatchDrawer):
+    """Shows what lies under the noise."""
+
+    def times(self) -> Tensor:
+        return torch.zeros(self.config.batch_size)
+
+
+@pytest.fixture
+def drawer(population: Population, dataset: Dataset) -> BatchDrawer:
+    hypernetwork = Hypernetwork.from_population(CONFIG, population, torch.full((3,), 1 / 3))
+    guess = hypernetwork.denoiser.guess
+    guess.coefficients[FLAGS, 0, :3] = 0.5 * torch.eye(3)  # a group that is forgotten, 1, or not, -1, makes a difference of 1
+    return WithoutNoise(hypernetwork, population, dataset, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def batch(drawer: BatchDrawer) -> Batch:
+    return drawer.draw()
+
+
+def rows_of(batch: Batch, population: Population) -> Tensor:
+    """Which rows of the population a batch is made of."""
+    same = (batch.weights[:, None] == population.weights).all(2)
+    assert (same.sum(1) == 1).all()
+    return same.int().argmax(1)
+
+
+def test_of_128_rows_38_are_composed_and_half_of_the_others_at_the_end_of_their_run() -> None:
+    assert Kinds.of(128, 0.3) == (START, MOVED, COMPOSED, AT_END)
+    assert Kinds.of(7, 1.0) == (slice(0, 3), slice(3, 7), slice(0, 7), slice(0, 7))
+
+
+def test_rows_are_at_the_end_of_their_run_or_of_any_checkpoint(batch: Batch, population: Population) -> None:
+    final = population.final[rows_of(batch, population)]
+    assert final[AT_END].all()
+    assert 10 < final[AT_END.stop :].sum() < 35  # of 45, half of the population's
+
+
+def test_the_reference_is_never_in_a_batch(batch: Batch, population: Population) -> None:
+    assert set(rows_of(batch, population).tolist()) == set(range(8))
+
+
+def test_tokens_are_those_of_the_weights(batch: Batch, drawer: BatchDrawer) -> None:
+    torch.testing.assert_close(batch.tokens, drawer.hypernetwork.space.encode(batch.weights).float())
+
+
+def test_start_rows_are_told_no_data_order_and_all_others_that_of_their_run(batch: Batch, population: Population) -> None:
+    told, run = batch.signal[:, ORDERS], population.run[rows_of(batch, population)]
+    assert (told[START] == 0).all()
+    assert torch.equal(told[START.stop :], torch.eye(2)[run[START.stop :] // 2])
+
+
+def test_composed_rows_leave_one_retained_class_out_or_more_and_others_none(batch: Batch, population: Population) -> None:
+    forgotten = population.forgotten[rows_of(batch, population)]
+    assert batch.left_out[COMPOSED].any(1).all() and not batch.left_out[PLAIN].any()
+    assert not (batch.left_out & forgotten).any()
+    assert not (batch.left_out | forgotten).all(1).any()
+
+
+def test_composed_rows_are_told_the_usual_losses_of_the_larger_set(
+    batch: Batch, population: Population, drawer: BatchDrawer
+) -> None:
+    larger = (population.forgotten[rows_of(batch, population)] | batch.left_out)[COMPOSED]
+    signal: LossSignal = drawer.hypernetwork.signal
+    usual = drawer.hypernetwork.prompts.usual_losses(larger)
+    torch.testing.assert_close(batch.signal[COMPOSED, : ORDERS.start], signal(usual, larger))
+    assert torch.equal(batch.signal[COMPOSED, FLAGS], larger * 2.0 - 1)
+
+
+def test_other_rows_are_told_their_own_losses(batch: Batch, population: Population, drawer: BatchDrawer) -> None:
+    rows = rows_of(batch, population)[PLAIN]
+    own = drawer.hypernetwork.signal(population.losses[rows], population.forgotten[rows])
+    torch.testing.assert_close(batch.signal[PLAIN, : ORDERS.start], own)
+
+
+def test_moved_rows_have_their_tokens_moved_by_the_linear_guess_and_others_as_they_are(batch: Batch) -> None:
+    """By 1 for each class left out, by the coefficients of the fixture."""
+    moved = batch.noisy - batch.tokens
+    assert (moved[START] == 0).all() and (moved[PLAIN] == 0).all()
+    expected = torch.cat([batch.left_out[MOVED].float(), torch.zeros(19, 1)], 1)[:, None]
+    torch.testing.assert_close(moved[MOVED], expected, rtol=0, atol=1e-5)
+
+
+def test_noise_is_that_of_the_times(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
+    noisy = BatchDrawer(drawer.hypernetwork, population, dataset, torch.Generator().manual_seed(0)).draw()
+    assert noisy.time.min() >= 0 and noisy.time.max() <= 1 and 0.4 < noisy.time.mean() < 0.6
+    share = torch.cos(noisy.time * torch.pi / 2)[:, None, None]
+    noise = ((noisy.noisy - share * noisy.tokens) / (1 - share**2).sqrt())[PLAIN]
+    assert abs(float(noise.mean())) < 0.2 and 0.8 < float(noise.std()) < 1.2
+
+
+def test_images_are_of_the_training_split(batch: Batch, dataset: Dataset) -> None:
+    assert batch.images.shape == (2, 1, 2, 2)
+    assert all(any(torch.equal(one, image) for image in dataset.train.images) for one in batch.images)
+
+
+def test_only_groups_that_are_classes_are_left_out(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
+    others = replace(dataset, groups=Groups(dataset.groups.names, are_classes=False))
+    batch = WithoutNoise(drawer.hypernetwork, population, others, torch.Generator().manual_seed(0)).draw()
+    assert not batch.left_out.any()
+    assert torch.equal(batch.noisy, batch.tokens)
+
+
+def test_one_further_group_has_a_chance_of_three_quarters_and_two_of_three_sixteenths() -> None:
+    forgotten = torch.zeros(4000, 6, dtype=torch.bool)
+    forgotten[:, 0] = True
+    further = further_groups(forgotten, torch.Generator().manual_seed(0))
+    assert not further[:, 0].any()
+    shares = (further.sum(1).bincount(minlength=5) / 4000).tolist()
+    assert shares == pytest.approx([0, 3 / 4, 3 / 16, 3 / 64, 1 / 64], abs=0.02)
+    assert (further[:, 1:].float().mean(0) - further.float().sum(1).mean() / 5).abs().max() < 0.03  # all alike
+
+
+def test_one_group_is_always_retained() -> None:
+    all_but_two = torch.tensor([[True, False, True, False]]).repeat(50, 1)
+    assert (further_groups(all_but_two, torch.Generator().manual_seed(0)).sum(1) == 1).all()
+    all_but_one = torch.tensor([[True, False]])
+    assert not further_groups(all_but_one, torch.Generator().manual_seed(0)).any()

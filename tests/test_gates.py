@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+
+import by_hand
+import pytest
+import torch
+from by_hand import RIGHT, WRONG, measured, outputs, reference, spec
+
+from hf_mlops import Audit, Gates, audit_samples
+
+# Forget b: D_f is two images, D_r is five. The closest retrained targets have forgotten a besides.
+AUDIT = Audit(measured("b", "1 00 1111", "0 10 1110"), measured("a,b", "1 00 1110", "1 11 1000"))
+
+
+def test_figures_are_means_over_samples_beside_the_references_on_the_sets_of_the_sample() -> None:
+    assert AUDIT.figures() == pytest.approx(
+        {
+            "retain_accuracy": (5 / 5 + 3 / 5) / 2,
+            "forget_accuracy": (0 + 1 / 2) / 2,
+            "retain_loss": (8 * RIGHT + 2 * WRONG) / 10,
+            "forget_loss": (RIGHT + 3 * WRONG) / 4,
+            "reference_retain_accuracy": (4 / 5 + 2 / 5) / 2,
+            "reference_forget_accuracy": (0 + 1) / 2,
+            "reference_retain_loss": (6 * RIGHT + 4 * WRONG) / 10,
+            "reference_forget_loss": (RIGHT + WRONG) / 2,
+        }
+    )
+
+
+def test_figures_of_one_sample_stand_beside_the_mean_of_the_whole_reference() -> None:
+    assert AUDIT.figures(0) == pytest.approx(
+        {
+            **AUDIT.figures(),
+            "retain_accuracy": 1,
+            "forget_accuracy": 0,
+            "retain_loss": RIGHT,
+            "forget_loss": WRONG,
+        }
+    )
+    second = AUDIT.figures(1)
+    assert second["retain_accuracy"] == pytest.approx(3 / 5) and second["forget_accuracy"] == 0.5
+    assert second["retain_loss"] == pytest.approx((3 * RIGHT + 2 * WRONG) / 5)
+
+
+def test_nothing_forgotten_has_no_figures_on_d_f_and_passes_their_gate() -> None:
+    evidence = Audit(measured("", "1 11 1111"), measured("", "1 11 1111"))
+    assert evidence.figures() == pytest.approx(
+        {"retain_accuracy": 1, "retain_loss": RIGHT, "reference_retain_accuracy": 1, "reference_retain_loss": RIGHT}
+    )
+    assert evidence.failures(Gates(0.0, 0.0)) == []
+
+
+def test_a_figure_equal_to_its_limit_passes() -> None:
+    exact = Audit(measured("b", "0 10 1111"), measured("b", "1 00 1111"))  # 1/2 on D_f; 4/5 and 1 on D_r
+    below = exact.figures()["reference_retain_accuracy"] - exact.figures()["retain_accuracy"]
+    assert exact.failures(Gates(max_forget_accuracy=0.5, max_retain_gap=below)) == []
+    assert len(exact.failures(Gates(max_forget_accuracy=0.499, max_retain_gap=below))) == 1
+    assert len(exact.failures(Gates(max_forget_accuracy=0.5, max_retain_gap=below - 0.001))) == 1
+
+
+def test_failures_say_what_was_found_and_what_is_allowed() -> None:
+    evidence = Audit(measured("b", "1 00 1111", "0 11 1110"), measured("b", "1 00 1110", "1 00 1111"))
+    assert evidence.failures(Gates()) == [
+        "accuracy on D_f is 0.5000; allowed: at most 0.01",
+        "accuracy on D_r is 0.8000; allowed: at least 0.8800, which is 0.02 under the retrain reference",
+    ]
+    assert evidence.failures(Gates(), 0) == []
+    assert evidence.failures(Gates(0.25, 0.125), 1) == [
+        "accuracy on D_f is 1.0000; allowed: at most 0.25",
+        "accuracy on D_r is 0.6000; allowed: at least 0.7750, which is 0.125 under the retrain reference",
+    ]
+
+
+def test_a_figure_that_could_not_be_measured_fails() -> None:
+    nobody = Audit(measured("c", "1 11", images="a bb"), measured("c", "1 11", images="a bb"))
+    assert nobody.failures(Gates(1.0, 1.0)) == [
+        "accuracy on D_f is nan; allowed: at most 1.0",
+        "accuracy on D_r is nan; allowed: at least nan, which is 1.0 under the retrain reference",
+    ]
+
+
+@pytest.mark.parametrize("name", ["max_forget_accuracy", "max_retain_gap"])
+@pytest.mark.parametrize("value", [-0.01, 1.01, 2.0, float("nan")])
+def test_gates_are_shares(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} = {value} is not allowed; allowed: 0 to 1$"):
+        Gates(**{name: value})
+
+
+def test_gates_may_be_as_tight_and_as_loose_as_a_share_can_be() -> None:
+    tightest, loosest = Gates(0.0, 0.0), Gates(1.0, 1.0)
+    assert tightest.max_retain_gap == 0 and loosest.max_forget_accuracy == 1
+    assert Gates() == Gates(0.01, 0.02)
+
+
+def test_an_audit_runs_samples_on_the_test_split_beside_the_closest_reference() -> None:
+    judges = reference([("", "1 11 1111"), ("b", "1 00 1110"), ("b", "1 00 1111")])
+    drawn = by_hand.samples("b", 0.1, 1.0, "1 00 1111", "0 10 1110")
+    evidence = audit_samples(by_hand.target(), drawn, by_hand.dataset(), judges)
+    assert evidence.sampled.spec == spec("b") == evidence.reference.spec
+    torch.testing.assert_close(evidence.sampled.accuracies, torch.tensor([[1, 0, 1], [0, 0.5, 0.75]]))
+    torch.testing.assert_close(evidence.reference.accuracies, torch.tensor([[1, 0, 0.75], [1, 0, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("evidence", "field"),
+    [
+        (Gates(), "max_retain_gap"),
+        (AUDIT, "sampled"),
+        (AUDIT.sampled, "outputs"),
+        (reference([("", "1 11 1111")]), "forgotten"),
+        (outputs("1 11 1111"), "group_means"),
+    ],
+)
+def test_evidence_is_not_altered_once_it_is_made(evidence: object, field: str) -> None:
+    with pytest.raises(FrozenInstanceError):
+        setattr(evidence, field, None)

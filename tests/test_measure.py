@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from math import isnan
+
+import by_hand
+import pytest
+import torch
+from by_hand import RIGHT, WRONG, measured, spec
+
+from hf_mlops.audit.measure import measure
+
+
+def test_losses_are_cross_entropies_and_accuracies_are_shares_of_right_answers() -> None:
+    one = measured("a", "1 10 1110", "0 11 1000")
+    torch.testing.assert_close(one.accuracies, torch.tensor([[1, 0.5, 0.75], [0, 1, 0.25]]))
+    half, most, least = (RIGHT + WRONG) / 2, (3 * RIGHT + WRONG) / 4, (RIGHT + 3 * WRONG) / 4
+    torch.testing.assert_close(one.losses, torch.tensor([[RIGHT, half, most], [WRONG, RIGHT, least]]))
+    assert one.predictions.tolist() == [[0, 0, 1, 0, 0, 0, 1], [1, 0, 0, 0, 1, 1, 1]]
+
+
+def test_the_share_of_a_group_is_that_of_its_images() -> None:
+    assert measured("a", "1 11 1111").share.tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7])
+    assert measured("a", "1 111", images="a bbb").share.tolist() == [0.25, 0.75, 0]
+
+
+def test_means_over_sets_weigh_a_group_by_its_images() -> None:
+    one = measured("a", "1 11 1111")  # what it answers does not matter to means of given values
+    retain, forget = one.on_sets(torch.tensor([[0.125, 0.5, 0.25], [0.25, 1, 0.5]]))
+    assert retain.tolist() == pytest.approx([(2 * 0.5 + 4 * 0.25) / 6, (2 * 1 + 4 * 0.5) / 6])
+    assert forget.tolist() == [0.125, 0.25]
+
+
+def test_means_over_the_sets_of_another_spec_are_asked_for_by_it() -> None:
+    values = torch.tensor([[0.125, 0.5, 0.25]])
+    retain, forget = measured("a", "1 11 1111").on_sets(values, spec("b,c"))
+    assert retain.item() == 0.125 and forget.item() == pytest.approx((2 * 0.5 + 4 * 0.25) / 6)
+    retain, forget = measured("a", "1 11 1111").on_sets(values, spec(""))
+    assert retain.item() == pytest.approx((0.125 + 2 * 0.5 + 4 * 0.25) / 7) and forget.isnan().all()
+
+
+def test_churn_is_the_share_of_kept_images_that_are_predicted_otherwise() -> None:
+    one = measured("a", "1 11 1111", "0 11 1110", "1 00 1100")
+    before = one.predictions[0]
+    assert one.churn(before).tolist() == pytest.approx([0, 1 / 6, 4 / 6])  # of two images of b and four of c
+    assert one.churn(before, spec("c")).tolist() == pytest.approx([0, 1 / 3, 2 / 3])
+    assert one.churn(before, spec("")).tolist() == pytest.approx([0, 2 / 7, 4 / 7])
+
+
+def test_disagreement_is_the_mean_churn_between_two() -> None:
+    assert measured("a", "1 11 1111", "0 11 1110").disagreement() == pytest.approx(1 / 6)
+    three = measured("a", "1 11 1111", "0 11 1110", "1 00 1100")
+    assert three.disagreement() == pytest.approx((1 / 6 + 4 / 6 + 3 / 6) / 3)
+    assert three.disagreement(spec("c")) == pytest.approx((1 / 3 + 2 / 3 + 3 / 3) / 3)
+
+
+def test_one_alone_disagrees_with_nobody() -> None:
+    assert isnan(measured("a", "1 11 1111").disagreement())
+
+
+def test_one_of_several_is_measured_as_it_was_among_them() -> None:
+    several = measured("b", "1 11 1111", "0 11 1110", "1 00 1100")
+    one = several.only(1)
+    assert one.spec == spec("b") and one.accuracies.tolist() == [[0, 1, 0.75]]
+    assert torch.equal(one.predictions, several.predictions[1:2])
+
+
+def test_classifiers_are_run_on_the_split_given() -> None:
+    data, weights = by_hand.dataset(), by_hand.weights("1 10 1110", "0 11 1000")
+    on_test = measure(by_hand.target(), weights, spec("a,b"), data.test)
+    torch.testing.assert_close(on_test.losses, measured("a,b", "1 10 1110", "0 11 1000").losses)
+    assert on_test.spec == spec("a,b")
+    on_validation = measure(by_hand.target(), weights, spec("a,b"), data.validation)  # all labels are the other
+    torch.testing.assert_close(on_validation.accuracies, torch.tensor([[0, 0.5, 0.25], [1, 0, 0.75]]))

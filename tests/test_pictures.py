@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hf_mlops.report import pictures
+
+
+def test_the_heat_map_shows_samples_over_the_reference() -> None:
+    sampled, retrained = torch.tensor([[0.0, 0.9, 0.5], [0.8, 0.1, 0.7]]), torch.tensor([[0.0, 1.0, 0.6], [0.9, 0.0, 0.8]])
+    above, below, *_ = pictures.accuracy_heat_map(sampled, retrained, ["x", "y"], ["x", "y", "z"]).axes
+    np.testing.assert_allclose(above.images[0].get_array(), sampled)
+    np.testing.assert_allclose(below.images[0].get_array(), retrained)
+    assert [text.get_text() for text in above.texts] == ["0", "90", "50", "80", "10", "70"]
+    assert [text.get_text() for text in above.get_xticklabels()] == ["x", "y", "z"]
+
+
+def test_every_sample_of_a_prompt_sweep_is_a_dot() -> None:
+    sweep = pd.DataFrame(
+        {
+            "asked": ["retain_loss", "retain_loss", "forget_loss"],
+            "prompted_retain_loss": [0.1, 0.2, 0.1],
+            "observed_retain_loss": [0.15, 0.25, 0.12],
+            "prompted_forget_loss": [4.0, 4.0, 6.0],
+            "observed_forget_loss": [4.5, 4.4, 5.0],
+        }
+    )
+    retain, forget = pictures.prompted_against_observed(sweep, {"retain": 0.5, "forget": 0.25, "both": 0.125}).axes
+    for axes, name in ((retain, "retain"), (forget, "forget")):
+        dots = np.concatenate([part.get_offsets() for part in axes.collections])
+        np.testing.assert_allclose(dots, sweep[[f"prompted_{name}_loss", f"observed_{name}_loss"]])
+    assert "R² = 0.500" in retain.get_title() and "R² = 0.250" in forget.get_title()
+
+
+def test_accuracies_are_drawn_over_steps_beside_the_retrained() -> None:
+    steps = pd.DataFrame({"steps": [1, 3], "retain_accuracy": [0.8, 0.9], "forget_accuracy": [0.02, 0.01]})
+    steps = steps.assign(reference_retain_accuracy=0.95, reference_forget_accuracy=0.005)
+    for axes, name in zip(pictures.accuracy_over_steps(steps).axes, ("retain", "forget"), strict=True):
+        sampled, retrained = axes.lines
+        np.testing.assert_allclose(sampled.get_xydata(), steps[["steps", f"{name}_accuracy"]])
+        assert set(retrained.get_ydata()) == {steps[f"reference_{name}_accuracy"][0]}
+
+
+def test_subsets_are_drawn_by_the_number_of_classes_forgotten() -> None:
+    table = pd.DataFrame({"classes": [1, 1, 2], "gap": [0.5, 1.5, 3.0], "forget_accuracy": [0.0, 0.2, 0.1]})
+    gaps, left = pictures.gaps_by_size(table).axes
+    assert [text.get_text() for text in gaps.get_xticklabels()] == ["1", "2"]
+    medians = [line.get_ydata()[0] for line in gaps.lines if line.get_color() == "C1"]
+    assert medians == [1, 3]
+    assert [line.get_ydata()[0] for line in left.lines if line.get_color() == "C1"] == [0.1, 0.1]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from math import exp, sqrt
+
+import pytest
+import torch
+from torch import Tensor
+
+from hf_mlops.hypernet.signal import LossSignal
+
+SHARE = torch.tensor([0.5, 0.25, 0.25])
+
+
+def loss(log: float) -> float:
+    """The loss, nats, that enters as this log loss."""
+    return exp(log) - 0.001
+
+
+@pytest.fixture
+def population() -> tuple[Tensor, Tensor]:
+    """Losses and forget sets of three targets.
+
+    Their log losses on D_r are 0, -2 and 2, of mean 0; on D_f 2, 4 and none, of mean 3 and spread 1.
+    """
+    losses = [
+        [loss(2), 0.5 * loss(0), 1.5 * loss(0)],
+        [0.5 * loss(-2), loss(4), 2 * loss(-2)],
+        [loss(2), loss(2), loss(2)],
+    ]
+    forgotten = [[True, False, False], [False, True, False], [False, False, False]]
+    return torch.tensor(losses), torch.tensor(forgotten)
+
+
+def test_dihyfo_1_is_told_two_standardised_log_losses_and_which_groups_are_forgotten(population: tuple[Tensor, Tensor]) -> None:
+    signal = LossSignal.fit("dihyfo-1", *population, SHARE)
+    off = 2 / sqrt(8 / 3)  # of a spread that is the root of (0 + 4 + 4) / 3
+    expected = [[0.0, -1.0, 1.0, -1.0, -1.0], [-off, 1.0, -1.0, 1.0, -1.0], [off, 0.0, -1.0, -1.0, -1.0]]
+    torch.testing.assert_close(signal(*population), torch.tensor(expected))
+    assert signal.width == 5
+
+
+def test_dihyfo_2_is_told_the_standardised_log_loss_of_every_group() -> None:
+    losses = torch.tensor([[loss(1), loss(-2), loss(0)], [loss(5), loss(-2), loss(4)]])
+    forgotten = torch.tensor([[False, True, False], [False, False, False]])
+    signal = LossSignal.fit("dihyfo-2", losses, forgotten, SHARE)
+    torch.testing.assert_close(signal(losses, forgotten), torch.tensor([[-1.0, 0.0, -1.0], [1.0, 0.0, 1.0]]))
+    assert signal.width == 3
+
+
+def test_a_loss_that_never_varies_is_divided_by_a_millionth_instead_of_0() -> None:
+    losses, forgotten = torch.full((2, 3), loss(0)), torch.zeros(2, 3, dtype=torch.bool)
+    signal = LossSignal.fit("dihyfo-2", losses, forgotten, SHARE)
+    assert signal(torch.full((1, 3), loss(1)), forgotten[:1]).tolist()[0] == pytest.approx([1e6] * 3, rel=1e-4)
+
+
+def test_a_population_that_forgets_nothing_says_nothing_of_the_loss_on_the_forget_set() -> None:
+    losses, forgotten = torch.tensor([[loss(0)] * 3, [loss(2)] * 3]), torch.zeros(2, 3, dtype=torch.bool)
+    signal = LossSignal.fit("dihyfo-1", losses, forgotten, SHARE)
+    torch.testing.assert_close(signal(losses, forgotten)[:, :2], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    torch.testing.assert_close(signal.spread, torch.ones(2))
+
+
+def test_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown variant 'dihyfo-3'; allowed: dihyfo-1, dihyfo-2"):
+        LossSignal.fit("dihyfo-3", torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool), SHARE)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
 import click
-import onnx
+import onnxruntime
 import pytest
 import yaml
 from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
+from hf_mlops import Dataset
 from projects import evaluate, export, forget, hypernet, main, targets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+EXAMPLE = ROOT / "docs" / "example.py"
 PROJECT = yaml.safe_load((ROOT / "MLproject").read_text())
 COMMANDS = {
     "main": main.command,
@@ -83,15 +86,33 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 
 @pytest.mark.slow
-def test_the_library_lines_of_the_readme_run_as_they_stand() -> None:
-    (lines,) = (block for block in code_blocks("python") if block.startswith("import hf_mlops as hf"))
-    assert len([line for line in lines.splitlines() if line.strip()]) <= 10
-    scope: dict[str, object] = {}
-    exec(compile(lines, "README.md", "exec"), scope)
-    figures = scope["evidence"].figures(scope["best"])  # type: ignore[attr-defined]
+def test_the_example_ends_with_a_file_that_cannot_recognise_a_7(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits: Dataset
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    figures = runpy.run_path(str(EXAMPLE))["figures"]
     assert figures["forget_accuracy"] <= 0.01
-    assert figures["retain_accuracy"] > figures["reference_retain_accuracy"] - 0.04
-    onnx.checker.check_model(scope["classifier"].data, full_check=True)  # type: ignore[attr-defined]
+    assert figures["retain_accuracy"] > figures["reference_retain_accuracy"] - 0.02
+    session = onnxruntime.InferenceSession("exported/example.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map["forget"] == "7"
+    labels = digits.test.labels.numpy()
+    right = session.run(None, {"image": digits.test.images.numpy()})[0].argmax(1) == labels
+    assert right[labels == 7].mean() == pytest.approx(figures["forget_accuracy"], abs=1e-4)
+    assert right[labels != 7].mean() == pytest.approx(figures["retain_accuracy"], abs=1e-4)
+    assert f"{right[labels != 7].sum()} of 324 images of other classes are right" in capsys.readouterr().out
+    promised = dict(re.findall(r"(\w+_accuracy) (0\.\d{3})\b", EXAMPLE.read_text()))
+    assert {name: figures[name] for name in promised} == pytest.approx({k: float(v) for k, v in promised.items()}, abs=0.01)
+    assert len(promised) == 3
+
+
+def test_every_file_that_a_document_names_is_there() -> None:
+    named = set()
+    for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")):
+        text = document.read_text()
+        named |= {document.parent / link for link in re.findall(r"\]\((?!https?:)([^)#]+)", text)}
+        named |= {ROOT / file for file in re.findall(r"`((?:hf_mlops|projects|tests|benchmarks|docs)/[\w/-]+\.\w+)`", text)}
+    assert len(named) > 40
+    assert not [str(file) for file in named if not file.exists()]
 
 
 def test_only_registry_and_steps_import_mlflow_and_nothing_in_the_library_imports_click() -> None:

@@ -27,11 +27,11 @@ def test_a_ratio_of_losses_is_one_above_the_floor() -> None:
 
 
 def test_means_are_over_each_set_weighted_by_the_groups_shares() -> None:
-    values = torch.tensor([[1.0, 2.0, 4.0], [1.0, 2.0, 4.0]])
+    values = torch.tensor([[1.5, 2.0, 4.0], [1.5, 2.0, 4.0]])
     forgotten = torch.tensor([[True, False, False], [False, False, True]])
     retain, forget = set_means(values, forgotten, torch.tensor([0.5, 0.25, 0.25]))
-    assert retain.tolist() == pytest.approx([3, 4 / 3])
-    assert forget.tolist() == [1, 4]
+    assert retain.tolist() == pytest.approx([3, 5 / 3])
+    assert forget.tolist() == [1.5, 4]
 
 
 def test_what_forgets_nothing_has_no_mean_over_its_forget_set() -> None:

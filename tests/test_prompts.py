@@ -120,6 +120,13 @@ def test_losses_can_be_asked_for_on_both_sets(book: PromptBook) -> None:
     assert (prompt.retain_loss, prompt.forget_loss) == pytest.approx((0.5, 5), rel=1e-5)
 
 
+def test_losses_of_0_stay_0_whatever_is_asked_for() -> None:
+    usual = torch.zeros(2, 3, 4)
+    usual[:, :, -1] = -20.0
+    nothing = PromptBook(SHARE, usual, torch.zeros(2, 3, 4), torch.tensor([0.0, 4.0]), torch.tensor([0.0, 4.0]))
+    assert nothing.prompt(spec(1), retain_loss=0.5, forget_loss=0.5).losses.tolist() == [0, 0, 0]
+
+
 def test_a_forget_loss_is_refused_where_nothing_is_forgotten(book: PromptBook) -> None:
     with pytest.raises(ValueError, match=r"^forget_loss = 5\.0 was asked for, but the forget spec '' forgets nothing$"):
         book.prompt(spec(), forget_loss=5.0)
@@ -193,11 +200,12 @@ def test_what_a_group_forgotten_does_to_another_is_penalised() -> None:
     torch.testing.assert_close(book.usual[0, 0], torch.tensor([0.0, 0.5, 0.0, -1.75]), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize(("runs", "features"), [(2, 4), (3, 7), (4, 7)])
-def test_pairs_are_regressed_on_unless_there_are_more_of_them_than_runs(runs: int, features: int) -> None:
-    """Three groups make three pairs; a checkpoint on the way is no run."""
-    rows = torch.tensor([[True, False, False], [False, True, False], [False, False, False], [False, False, True]])
-    final = torch.arange(4) < runs
-    book = PromptBook.fit(torch.full((4, 3), loss(0)), rows, final, SHARE)
-    assert book.usual.shape == (2, 3, features) and book.course.shape == (2, 3, 4)
-    assert book.usual_losses(rows).shape == (4, 3)
+@pytest.mark.parametrize(("groups", "runs", "features"), [(3, 2, 4), (3, 3, 7), (4, 5, 5), (4, 6, 11)])
+def test_pairs_are_regressed_on_unless_there_are_more_of_them_than_runs(groups: int, runs: int, features: int) -> None:
+    """Three groups make three pairs, and four make six; a checkpoint on the way is no run."""
+    forgotten = torch.eye(groups).bool().repeat(2, 1)
+    final = torch.arange(2 * groups) < runs
+    share = torch.full((groups,), 1 / groups)
+    book = PromptBook.fit(torch.full((2 * groups, groups), loss(0)), forgotten, final, share)
+    assert book.usual.shape == (2, groups, features) and book.course.shape == (2, groups, 4)
+    assert book.usual_losses(forgotten).shape == (2 * groups, groups)

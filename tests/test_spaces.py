@@ -12,7 +12,7 @@ from hf_mlops import Population
 from hf_mlops.hypernet.spaces import Latents, RawTokens, Stack, WeightSpace
 from hf_mlops.population.target import Target
 
-QUICK = settings(max_examples=25, deadline=None)
+QUICK = settings(max_examples=25)
 SHAPES = st.lists(st.lists(st.integers(1, 4), max_size=4).map(tuple), min_size=1, max_size=4)  # of tensors; () is a number
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hf_mlops import ForgetSpec
 
@@ -57,3 +61,37 @@ def test_mask_and_slug_follow_the_groups() -> None:
     spec = ForgetSpec.parse("3,5", DIGITS)
     assert [g for g, forgotten in enumerate(spec.mask) if forgotten] == [3, 5]
     assert spec.slug == "3-5"
+
+
+def _is_name(text: str) -> bool:
+    return text == text.strip() != "" and "," not in text
+
+
+NAMES = st.lists(st.text(max_size=8).filter(_is_name), min_size=2, max_size=12, unique_by=str.lower)
+
+
+@given(names=NAMES, data=st.data())
+def test_any_spec_is_read_again_from_what_it_is_written_as(names: list[str], data: st.DataObject) -> None:
+    groups = data.draw(st.lists(st.integers(0, len(names) - 1), max_size=len(names) - 1))
+    spec = ForgetSpec.of(groups, names)
+    assert ForgetSpec.parse(str(spec), names) == spec
+    shuffled = data.draw(st.permutations([*groups, *groups[:1]]))
+    written = " , ".join(names[group] for group in shuffled)
+    assert ForgetSpec.parse(written, names) == spec
+    assert [group for group, forgotten in enumerate(spec.mask) if forgotten] == sorted(set(groups))
+
+
+@given(text=st.text(max_size=20), names=NAMES)
+def test_any_text_is_a_spec_of_groups_there_are_or_is_refused(text: str, names: list[str]) -> None:
+    try:
+        spec = ForgetSpec.parse(text, names)
+    except ValueError:
+        return
+    assert set(spec.groups) < set(range(len(names)))
+    assert bool(spec.groups) == bool(text.strip())
+
+
+@given(names=NAMES, data=st.data())
+def test_a_slug_has_the_letters_that_an_alias_may_have(names: list[str], data: st.DataObject) -> None:
+    spec = ForgetSpec.of(data.draw(st.lists(st.integers(0, len(names) - 1))), names)
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", spec.slug)

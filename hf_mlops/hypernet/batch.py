@@ -104,10 +104,11 @@ class BatchDrawer:
         rows = rows.to(self.device)
         tokens, signal = self.tokens[rows], self.signal[rows]
         signal[kinds.composed] = self._usual_signal((forgotten | left_out)[kinds.composed], order[kinds.composed])
-        guess, clean = self.hypernetwork.denoiser.guess, tokens.clone()
-        own = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])
-        clean[kinds.moved] += guess(signal[kinds.moved]) - guess(own)
-        return Batch(add_noise(clean, noise, time), time, signal, tokens, self.weights[rows], left_out.to(self.device), images)
+        guess, under_noise = self.hypernetwork.denoiser.guess, tokens.clone()
+        of_own_set = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])
+        under_noise[kinds.moved] += guess(signal[kinds.moved]) - guess(of_own_set)
+        noisy = add_noise(under_noise, noise, time)
+        return Batch(noisy, time, signal, tokens, self.weights[rows], left_out.to(self.device), images)
 
     def times(self) -> Float[Tensor, " rows"]:
         """Noise levels of a batch, 0 to 1."""

@@ -83,7 +83,7 @@ class PromptBook(nn.Module):
             final: whether a row is at the end of its run.
             share: of the data that each group is.
         """
-        groups = losses.shape[1]
+        groups = len(share)
         retain, forget = set_means(losses, forgotten, share)
         logs = log_losses(losses)
         features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))

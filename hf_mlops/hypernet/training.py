@@ -99,27 +99,27 @@ class Trainer:
     @fast_products()
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns its losses and gradient norm as tensors on the device."""
-        weight_loss, behaviour_loss = self.losses()
+        weight, behaviour = self.losses()
         self.optimiser.zero_grad()
-        (weight_loss + self.config.behaviour * behaviour_loss).backward()
+        (weight + self.config.behaviour * behaviour).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimiser.step()
         self.schedule.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return {"weight_loss": weight_loss.detach(), "behaviour_loss": behaviour_loss.detach(), "gradient_norm": norm}
+        return {"weight_loss": weight.detach(), "behaviour_loss": behaviour.detach(), "gradient_norm": norm}
 
     def losses(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Weight-space and behavioural loss on the next batch."""
         batch = self.drawer.draw()
         predicted = self.model(batch.noisy, batch.time, batch.signal)
-        of_weights = weight_loss(predicted, batch.tokens, batch.left_out)
+        weight = weight_loss(predicted, batch.tokens, batch.left_out)
         if self.config.behaviour == 0:
-            return of_weights, torch.zeros((), device=self.device)
+            return weight, torch.zeros((), device=self.device)
         with torch.no_grad():
             true = self.target.logits(batch.weights, batch.images)
         given = self.target.logits(self.hypernetwork.space.decode(predicted), batch.images)
-        return of_weights, behaviour_loss(given, true, batch.left_out, self.config.log_error)
+        return weight, behaviour_loss(given, true, batch.left_out, self.config.log_error)
 
     def result(self) -> Hypernetwork:
         """The hypernetwork with the averaged weights."""

@@ -50,6 +50,21 @@ def test_a_step_keeps_or_draws_afresh_the_noise(sampler: str, second: list[float
     torch.testing.assert_close(seen[1][0], torch.tensor(second)[:, None])
 
 
+def test_a_later_step_draws_a_part_of_the_noise_afresh() -> None:
+    """From time 2/3 to 1/3 the amplitudes of signal and noise change places, 1/2 and √3/2.
+
+    Fresh is 1/√3 √(1 - 1/3) = √2/3, and √(1/4 - 2/9) = 1/6 is kept of the noise that 3 implies in x, (√3 - 3/2) / (√3/2).
+    """
+    noise, seen = iter([torch.tensor([[sqrt(3)]]), torch.tensor([[10.0]])]), []
+
+    def denoise(x: Tensor, time: Tensor) -> Tensor:
+        seen.append(x)
+        return torch.full_like(x, 3)
+
+    sample(denoise, lambda: next(noise), 2, "ddpm", start_time=2 / 3)
+    assert seen[1].item() == pytest.approx(sqrt(3) / 2 * 3 + (2 - sqrt(3)) / 6 + sqrt(2) / 3 * 10, rel=1e-5)
+
+
 def test_a_start_is_given_the_noise_of_its_time() -> None:
     seen = []
 
@@ -98,5 +113,9 @@ def test_an_unknown_sampler_and_no_steps_are_refused() -> None:
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, "euler")
     with pytest.raises(ValueError, match="steps = 0"):
         sample(lambda x, time: x, lambda: torch.zeros(1, 1), 0)
-    with pytest.raises(ValueError, match=r"start_time = 2\.0 is not allowed; allowed: above 0, up to 1"):
-        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=2.0)
+
+
+@pytest.mark.parametrize("time", [-0.5, 0.0, 1.5])
+def test_an_impossible_start_time_is_refused(time: float) -> None:
+    with pytest.raises(ValueError, match=f"start_time = {time} is not allowed; allowed: above 0, up to 1"):
+        sample(lambda x, time: x, lambda: torch.zeros(1, 1), 1, start_time=time)

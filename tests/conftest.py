@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
-from typechecks import ROOMS
+from typechecks import CHECKED
 
 settings.register_profile("gate", deadline=None, derandomize=True, database=None)  # no timing and no chance decides a test
 settings.load_profile("gate")
-install_import_hook(ROOMS, "typechecks.typechecked")  # every call is held against its annotations, shapes included
+install_import_hook(CHECKED, "typechecks.typechecked")  # every call is held against its annotations, shapes included
 
 from hf_mlops import (
     Dataset,

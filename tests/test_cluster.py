@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")  # read once, when Ray is imported
@@ -71,22 +72,25 @@ def same(one: Population, other: Population) -> bool:
 def test_a_killed_worker_changes_nothing(
     head: tuple[str, psutil.Process], on_ray: Engine, trained_here: Population, digits: Dataset
 ) -> None:
-    killed = []
+    killed: list[int] = []
+    finished = threading.Event()
 
     def kill_one_at_work() -> None:
-        for _ in range(1000):
+        while not killed and not finished.is_set():
             for process in head[1].children(recursive=True):
-                if process.name().startswith("ray::_call"):
-                    time.sleep(0.3)
-                    os.kill(process.pid, signal.SIGKILL)
-                    killed.append(process.pid)
-                    return
+                with suppress(psutil.NoSuchProcess):
+                    if not killed and process.name().startswith("ray::_call"):
+                        process.kill()
+                        killed.append(process.pid)
             time.sleep(0.05)
 
     killer = threading.Thread(target=kill_one_at_work)
     killer.start()
-    population = train_population(CONFIG, digits, "cpu", on_ray)
-    killer.join()
+    try:
+        population = train_population(CONFIG, digits, "cpu", on_ray)
+    finally:
+        finished.set()
+        killer.join()
     assert killed
     assert same(population, trained_here)
 

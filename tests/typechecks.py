@@ -1,6 +1,14 @@
 """How annotations are held against what is passed, in the rooms whose tensors have shapes: an int stands for a float."""
 
+from pathlib import Path
+
 from beartype import BeartypeConf, beartype
 
-ROOMS = [f"hf_mlops.{room}" for room in ("compute", "population", "hypernet", "audit", "export")]
+PACKAGE = Path(__file__).parent.parent / "hf_mlops"
+CHECKED = [
+    f"hf_mlops.{room}.{file.stem}"
+    for room in ("compute", "population", "hypernet", "audit", "export")
+    for file in (PACKAGE / room).glob("*.py")
+    if file.stem not in ("__init__", "cluster")  # what cluster.py sends to workers is pickled as it stands
+]
 typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import click
 import mlflow
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
-from hf_mlops.registry.runs import interrupted
+from hf_mlops.registry.interruption import raise_on_signals
 
 logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
 if not sys.stderr.isatty():
@@ -32,8 +31,7 @@ def clear_errors() -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # what steps print is to be seen at once in a pipe as well
     warnings.formatwarning = lambda message, *rest, **more: f"warning: {message}\n"
-    for number in (signal.SIGINT, signal.SIGTERM):  # on Ctrl-C `mlflow run` sends both, one after the other
-        signal.signal(number, _interrupt)
+    raise_on_signals()  # on Ctrl-C `mlflow run` sends SIGINT and SIGTERM, one after the other
     try:
         _require_tracking_server()
         yield
@@ -42,14 +40,6 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted: nothing is half-made; the same command goes on from the last finished step", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _interrupt(number: int, frame: object) -> None:
-    """Interrupts once; what comes after must not interrupt the taking back."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    interrupted.set()
-    raise KeyboardInterrupt
 
 
 def _require_tracking_server() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,6 +18,9 @@ from typechecks import CHECKED
 settings.register_profile("gate", deadline=None, derandomize=True, database=None)  # no timing and no chance decides a test
 settings.load_profile("gate")
 install_import_hook(CHECKED, "typechecks.typechecked")  # every call is held against its annotations, shapes included
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 from hf_mlops import (
     Dataset,
@@ -56,3 +61,15 @@ def hypernetwork(population: Population, digits: Dataset) -> Hypernetwork:
 @pytest.fixture
 def random_weights(population: Population) -> torch.Tensor:
     return torch.randn(5, population.target.size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
+    """A fresh MLflow store of the module's own."""
+    import mlflow
+
+    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(before)

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -50,7 +51,12 @@ class Store:
 
     def run(self, entry_point: str, **parameters: object) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(entry_point, **parameters), capture_output=True, text=True, env=self.environment, cwd=self.folder
+            self.command(entry_point, **parameters),
+            capture_output=True,
+            text=True,
+            env=self.environment,
+            cwd=self.folder,
+            timeout=500,
         )
 
     def state(self) -> tuple[list[tuple[str, int]], dict[str, str]]:
@@ -359,8 +365,11 @@ def interrupt_at(store: Store, command: list[str], beginning: str) -> str:
         for line in process.stdout:
             if line.startswith(beginning) and not any(earlier.startswith(beginning) for earlier in lines):
                 os.killpg(process.pid, signal.SIGINT)
+                late = threading.Timer(60, os.killpg, (process.pid, signal.SIGKILL))
+                late.start()
             lines.append(line)
-        assert process.wait() != 0
+        late.cancel()
+        assert process.wait() not in (0, -signal.SIGKILL), "".join(lines)
     return "".join(lines)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,20 +13,11 @@ import pytest
 from mlflow.entities import Run
 
 from hf_mlops.registry import runs
+from hf_mlops.registry.interruption import interrupted
 from hf_mlops.registry.names import CODE, FINGERPRINT, STEP
-from hf_mlops.registry.runs import find_run, fingerprint_of, interrupted, step_run
+from hf_mlops.registry.runs import find_run, fingerprint_of, step_run
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
-    """A fresh MLflow store of this module's own."""
-    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
 
 
 def test_a_fingerprint_is_of_the_step_its_inputs_and_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

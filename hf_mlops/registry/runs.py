@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from hf_mlops.base.source import source_digest
 from hf_mlops.data.dataset import Dataset
+from hf_mlops.registry.interruption import stop_if_interrupted
 from hf_mlops.registry.names import CODE, FINGERPRINT, STEP
-
-interrupted = threading.Event()  # set by a signal handler that raises KeyboardInterrupt, which code on the way may swallow
 
 
 def fingerprint_of(step: str, inputs: dict[str, Any]) -> str:
@@ -64,17 +62,12 @@ def step_run(step: str, fingerprint: str, params: dict[str, Any], tags: dict[str
         try:
             mlflow.set_tags({STEP: step, FINGERPRINT: fingerprint, CODE: source_digest(), **(tags or {})})
             mlflow.log_params({f"{step}.{name}": value for name, value in params.items()})
-            _stop_if_interrupted()
+            stop_if_interrupted()
             yield run
-            _stop_if_interrupted()
+            stop_if_interrupted()
         except KeyboardInterrupt:
             mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
             raise
-
-
-def _stop_if_interrupted() -> None:
-    if interrupted.is_set():
-        raise KeyboardInterrupt
 
 
 def log_dataset(dataset: Dataset, context: str) -> None:

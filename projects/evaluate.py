@@ -8,11 +8,11 @@ from hf_mlops.registry.models import load_champion
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
 from projects import options
-from projects.command import clear_errors
+from projects.command import entry_point
 
 
 @click.command(help=__doc__)
-@clear_errors()
+@entry_point
 @options.same_dataset
 @options.data_dir
 @options.samples(32)

@@ -10,11 +10,11 @@ from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.registry.models import find_classifier, load_champion
 from hf_mlops.steps.export import Export
 from projects import options
-from projects.command import clear_errors
+from projects.command import entry_point
 
 
 @click.command(help=__doc__)
-@clear_errors()
+@entry_point
 @click.option("--forget-class", required=True, help="Forget spec whose classifier to take out.")
 @options.output
 @options.dry_run

@@ -14,11 +14,11 @@ from hf_mlops.registry.models import load_champion
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.forget import Forget, Sampling
 from projects import options
-from projects.command import clear_errors
+from projects.command import entry_point
 
 
 @click.command(help=__doc__)
-@clear_errors()
+@entry_point
 @click.option("--forget-class", required=True, help="Forget spec: a class, or several joined by commas.")
 @options.same_dataset
 @options.data_dir

@@ -13,11 +13,11 @@ from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.steps.hypernet import Hypernet
 from hf_mlops.steps.targets import find_targets
 from projects import options
-from projects.command import clear_errors
+from projects.command import entry_point
 
 
 @click.command(help=__doc__)
-@clear_errors()
+@entry_point
 @options.data
 @options.architecture
 @click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")

@@ -13,11 +13,11 @@ from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.executor import Engine
 from hf_mlops.steps.main import Main
 from projects import options
-from projects.command import clear_errors
+from projects.command import entry_point
 
 
 @click.command(help=__doc__)
-@clear_errors()
+@entry_point
 @options.data
 @options.architecture
 @options.scope

@@ -71,7 +71,7 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_was_there(tmp_path: Path) -
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
     )
     assert done.returncode != 0
-    assert f"OSError: could not write {folder}" in done.stderr and "nothing was kept" in done.stderr
+    assert f"OutOfReach: could not write {folder}" in done.stderr and "nothing was kept" in done.stderr
     assert (folder / "thing.safetensors").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, Target, onnx_template, to_onnx
 from hf_mlops.base.artifact import sha256
+from hf_mlops.base.errors import GateFailure
 from hf_mlops.export.weights import read_weights, verify
 from hf_mlops.population.networks import ARCHITECTURES
 
@@ -32,7 +33,7 @@ def test_a_classifier_answers_as_torch_does_on_the_whole_test_split(made: Made, 
 def test_another_classifiers_answers_are_not_accepted(made: Made, digits: Dataset) -> None:
     target, _, classifier = made
     other = target.logits(target.initial_weights(5)[None], digits.test.images)[0]
-    with pytest.raises(ValueError, match="ONNX Runtime and torch differ by"):
+    with pytest.raises(GateFailure, match="ONNX Runtime and torch differ by"):
         verify(classifier, digits.test.images, other)
 
 

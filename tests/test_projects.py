@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
+import click
 import mlflow
 import pytest
 import requests
@@ -26,7 +27,9 @@ from click.testing import CliRunner, Result
 from safetensors.torch import load
 
 from hf_mlops import Dataset, Engine, Population, train_population
+from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure, OutOfReach
 from hf_mlops.serving.classifier import OnnxClassifier
+from projects.command import entry_point
 
 ROOT = Path(__file__).parent.parent
 ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
@@ -257,8 +260,44 @@ def test_an_entry_point_refuses_what_it_cannot_do(empty: Store, name: str, param
 def test_a_refusal_is_one_line_and_a_status_for_the_shell(empty: Store) -> None:
     words = [sys.executable, "-m", "projects.targets", "--dataset", "letters"]
     done = subprocess.run(words, capture_output=True, text=True, env=empty.environment, cwd=ROOT)
-    assert done.returncode == 1
+    assert done.returncode == BadRequest.status
     assert done.stderr.startswith("Error: unknown data set 'letters'") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "first"),
+    [
+        (BadRequest("no"), 2, "Error: no"),
+        (GateFailure("no"), 3, "Error: no"),
+        (DamagedArtifact("no"), 4, "Error: no"),
+        (OutOfReach("no"), 5, "Error: no"),
+        (OSError(28, "No space left on device"), 5, "Error: [Errno 28] No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted: nothing is half-made"),
+    ],
+)
+@pytest.mark.parametrize("debug", [False, True])
+def test_each_kind_of_error_has_its_status_and_debug_shows_where_it_was_raised(
+    error: BaseException, status: int, first: str, debug: bool
+) -> None:
+    @click.command()
+    @entry_point
+    def command() -> None:
+        raise error
+
+    result = CliRunner().invoke(command, ["--debug"] * debug)
+    shown = debug and status != 130
+    assert result.exit_code == status
+    assert result.stderr.startswith("Traceback" if shown else first) and first in result.stderr
+    assert ("raise error" in result.stderr) == shown
+
+
+def test_a_fault_of_the_program_is_no_plain_line() -> None:
+    @click.command()
+    @entry_point
+    def command() -> None:
+        raise TypeError("unsupported operand")
+
+    assert isinstance(CliRunner().invoke(command).exception, TypeError)
 
 
 @pytest.mark.parametrize("name", ["targets", "main"])
@@ -295,7 +334,7 @@ def test_a_tracking_server_that_does_not_answer_is_named_at_once(empty: Store) -
         cwd=ROOT,
         env={**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
     )
-    assert done.returncode == 1
+    assert done.returncode == OutOfReach.status
     assert "no MLflow tracking server answers at http://127.0.0.1:9" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 60
 

@@ -45,7 +45,7 @@ class Reference:
         """Measures the reference targets of a population.
 
         Raises:
-            ValueError: a data set that the population was not trained on.
+            BadRequest: a data set that the population was not trained on.
         """
         rows = population.reference & population.final
         return cls.of_targets(population, population.weights[rows], population.forgotten[rows], dataset)
@@ -61,7 +61,7 @@ class Reference:
         """Measures targets that a population's hypernetwork never saw, each retrained without what is given as forgotten.
 
         Raises:
-            ValueError: a data set that the population was not trained on.
+            BadRequest: a data set that the population was not trained on.
         """
         dataset.require(population.made_from)
         outputs = Outputs.of_targets(population.target, weights, dataset.test, len(population.groups))
@@ -106,7 +106,7 @@ class Reference:
         """Reads what `save` wrote.
 
         Raises:
-            ValueError: a missing, truncated or altered file.
+            DamagedArtifact: a missing, truncated or altered file.
         """
         tensors, about = read_tensors(directory, "reference")
         names = tuple(about["group_names"])

@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.compute.losses import log_losses
 from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
@@ -48,10 +49,10 @@ def tell_apart(
         chance, 1 is always.
 
     Raises:
-        ValueError: fewer rows than folds in one of the sets.
+        BadRequest: fewer rows than folds in one of the sets.
     """
     if min(len(first), len(second)) < FOLDS:
-        raise ValueError(f"{len(first)} and {len(second)} rows cannot be told apart; allowed: at least {FOLDS} of each")
+        raise BadRequest(f"{len(first)} and {len(second)} rows cannot be told apart; allowed: at least {FOLDS} of each")
     features = torch.cat([first, second]).numpy()
     labels = np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from hf_mlops.base.errors import DamagedArtifact, OutOfReach
+
 Array = NDArray[Any]
 
 FORMAT = 2  # of what is written; to be raised when a file of before would be read wrongly
@@ -42,7 +44,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
         partial.rename(path)
     except (OSError, SafetensorError) as error:
-        raise OSError(f"could not write {path}: {error}; nothing was kept") from error
+        raise OutOfReach(f"could not write {path}: {error}; nothing was kept") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -59,20 +61,20 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """Reads what `write` wrote.
 
     Raises:
-        ValueError: a missing, truncated or altered file, or one of another format.
+        DamagedArtifact: a missing, truncated or altered file, or one of another format.
     """
     file = Path(directory) / f"{name}.safetensors"
     try:
         about = json.loads(file.with_suffix(".json").read_text())
         written = about.pop("format", 1)
         if written != FORMAT:
-            raise ValueError(f"{file} has format {written}; allowed: {FORMAT}. What made it must be run again")
+            raise DamagedArtifact(f"{file} has format {written}; allowed: {FORMAT}. What made it must be run again")
         found, sealed = sha256(file), about.pop("sha256")
         if found != sealed:
-            raise ValueError(f"{file} is truncated or was altered: its SHA-256 is {found}, its JSON says {sealed}")
+            raise DamagedArtifact(f"{file} is truncated or was altered: its SHA-256 is {found}, its JSON says {sealed}")
         return load_file(file), about
     except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"{file} and its JSON cannot be read: {error!r}") from error
+        raise DamagedArtifact(f"{file} and its JSON cannot be read: {error!r}") from error
 
 
 def as_json(value: Any) -> Any:

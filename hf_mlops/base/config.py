@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from hf_mlops.base.errors import BadRequest, DamagedArtifact
+
 Config = TypeVar("Config")
 
 
@@ -13,22 +15,22 @@ def check_config(config: Any, rules: dict[str, tuple[Callable[[Any], bool], str]
     """Holds each named field of a configuration against its rule: (test, what is allowed).
 
     Raises:
-        ValueError: names the field, its value and what is allowed.
+        BadRequest: names the field, its value and what is allowed.
     """
     for name, (allowed, words) in rules.items():
         value = getattr(config, name)
         if not allowed(value):
-            raise ValueError(f"{name} = {value!r} is not allowed; allowed: {words}")
+            raise BadRequest(f"{name} = {value!r} is not allowed; allowed: {words}")
 
 
 def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     """The dataclass of this kind from its JSON form (lists become tuples again).
 
     Raises:
-        ValueError: fields that it does not have, or that are missing; names them.
+        DamagedArtifact: fields that it does not have, or that are missing; names them.
     """
     names = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if odd := names ^ values.keys():
         listed = ", ".join(f"{name!r} ({'missing' if name in names else 'unknown'})" for name in sorted(odd))
-        raise ValueError(f"not a {kind.__name__}: {listed}; its fields are {', '.join(sorted(names))}")
+        raise DamagedArtifact(f"not a {kind.__name__}: {listed}; its fields are {', '.join(sorted(names))}")
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

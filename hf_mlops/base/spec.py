@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from hf_mlops.base.errors import BadRequest
+
 
 @dataclass(frozen=True)
 class ForgetSpec:
@@ -32,27 +34,27 @@ class ForgetSpec:
         An entry is a group's name (upper or lower case alike), else its index.
 
         Raises:
-            ValueError: an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no group.
+            BadRequest: an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no group.
         """
         allowed = f"allowed: {', '.join(group_names)}, several joined by commas"
         if not isinstance(text, str):
-            raise ValueError(f"a forget spec is text, got {text!r} of type {type(text).__name__}; {allowed}")
+            raise BadRequest(f"a forget spec is text, got {text!r} of type {type(text).__name__}; {allowed}")
         if not text.strip():
             if allow_empty:
                 return cls((), tuple(group_names))
-            raise ValueError(f"the forget spec is empty: name at least one group; {allowed}")
+            raise BadRequest(f"the forget spec is empty: name at least one group; {allowed}")
         by_index = ((str(i), i) for i in range(len(group_names)))
         by_name = ((name.lower(), i) for i, name in enumerate(group_names))
         index = dict(chain(by_index, by_name))  # a name wins over an index
         groups = set()
         for entry in text.split(","):
             if not entry.strip():
-                raise ValueError(f"the forget spec {text!r} has an empty entry; {allowed}")
+                raise BadRequest(f"the forget spec {text!r} has an empty entry; {allowed}")
             if entry.strip().lower() not in index:
-                raise ValueError(f"unknown group {entry.strip()!r} in the forget spec {text!r}; {allowed}")
+                raise BadRequest(f"unknown group {entry.strip()!r} in the forget spec {text!r}; {allowed}")
             groups.add(index[entry.strip().lower()])
         if len(groups) == len(group_names):
-            raise ValueError(f"the forget spec {text!r} names every group: nothing would be left to retain")
+            raise BadRequest(f"the forget spec {text!r} names every group: nothing would be left to retain")
         return cls.of(sorted(groups), group_names)
 
     def __str__(self) -> str:

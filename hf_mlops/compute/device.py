@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from hf_mlops.base.errors import BadRequest
+
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -15,12 +17,12 @@ def choose_device(name: str = "auto") -> torch.device:
     """`auto` is CUDA where there is one, else the CPU.
 
     Raises:
-        ValueError: an unknown name, or `cuda` on a machine without it.
+        BadRequest: an unknown name, or `cuda` on a machine without it.
     """
     if name not in DEVICES:
-        raise ValueError(f"unknown device {name!r}; allowed: {', '.join(DEVICES)}")
+        raise BadRequest(f"unknown device {name!r}; allowed: {', '.join(DEVICES)}")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but torch sees no CUDA device here; allowed: auto, cpu")
+        raise BadRequest("device 'cuda' was asked for, but torch sees no CUDA device here; allowed: auto, cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

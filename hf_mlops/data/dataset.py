@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
 
 
@@ -82,7 +83,7 @@ class Dataset:
         """Refuses to stand in for other data; the same data under another name will do.
 
         Raises:
-            ValueError: an identity with another digest than this data set's.
+            BadRequest: an identity with another digest than this data set's.
         """
         if identity["digest"] != self.digest:
-            raise ValueError(f"made from the data set {identity}; the one given is {self.identity}")
+            raise BadRequest(f"made from the data set {identity}; the one given is {self.identity}")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
 from hf_mlops.data.dataset import Dataset, Split
 from hf_mlops.data.readers import read_folder, read_npz
@@ -50,7 +51,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
             downloads to `~/.cache/hf_mlops`.
 
     Raises:
-        ValueError: an unknown name; files that are missing, broken or not those that were published; a failed download;
+        BadRequest: an unknown name; files that are missing, broken or not those that were published; a failed download;
             data of the user's own that cannot be used.
     """
     for prefix, read in READERS.items():
@@ -60,7 +61,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
         return _digits()
     if name in PUBLISHED:
         return _published(name, data_dir or os.environ.get(DATA_DIR_VARIABLE))
-    raise ValueError(f"unknown data set {name!r}; allowed: {ALLOWED}")
+    raise BadRequest(f"unknown data set {name!r}; allowed: {ALLOWED}")
 
 
 def _digits() -> Dataset:
@@ -94,7 +95,7 @@ def _published(name: str, data_dir: str | Path | None) -> Dataset:
         faults = _faults(root, files)
     if faults:
         listed = ", ".join(f"{file} ({faults.get(file, 'good')})" for file in files)
-        raise ValueError(
+        raise BadRequest(
             f"{name} needs these files in {root}: {listed}.{failure} Put them there, unpacked, or name a folder that has them"
             f" by --data-dir or {DATA_DIR_VARIABLE}; where there is a network, name none, and they are downloaded"
         )

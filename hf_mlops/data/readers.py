@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.splitting import check_classes, divide
@@ -35,20 +36,20 @@ def read_folder(path: str) -> Dataset:
     all become RGB; transparency is dropped. Names that begin with a dot are passed over.
 
     Raises:
-        ValueError: no such folder; fewer than two classes; an empty class, or one too small to be split; training and test
+        BadRequest: no such folder; fewer than two classes; an empty class, or one too small to be split; training and test
             images of different classes; class names that a forget spec cannot tell apart; a broken image; several sizes.
     """
     root = Path(path).expanduser().resolve()
     name = f"folder:{root}"
     if not root.is_dir():
-        raise ValueError(f"{name}: there is no such folder; allowed: one with CLASS/*, or with train/CLASS/* and test/CLASS/*")
+        raise BadRequest(f"{name}: there is no such folder; allowed: one with CLASS/*, or with train/CLASS/* and test/CLASS/*")
     folders = _folders(root)
     train, test = (root / "train", root / "test") if {"train", "test"} <= set(folders) else (root, None)
     if test and len(folders) > 2:
-        raise ValueError(f"{name} holds {', '.join(folders)}; allowed: train and test alone, or a folder for each class")
+        raise BadRequest(f"{name} holds {', '.join(folders)}; allowed: train and test alone, or a folder for each class")
     classes = _folders(train)
     if test and (odd := set(classes) ^ set(_folders(test))):
-        raise ValueError(f"{name}: train and test must hold the same classes; only in one of them: {', '.join(sorted(odd))}")
+        raise BadRequest(f"{name}: train and test must hold the same classes; only in one of them: {', '.join(sorted(odd))}")
     files, labels = _image_files(name, train, classes)
     test_files, test_labels = _image_files(name, test, classes) if test else ([], None)
     check_classes(name, classes, labels, test_labels)
@@ -64,12 +65,12 @@ def _image_files(name: str, folder: Path, classes: list[str]) -> tuple[list[str]
     from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
 
     if not classes:
-        raise ValueError(f"{name}: there is no folder in {folder}; allowed: a folder for each class")
+        raise BadRequest(f"{name}: there is no folder in {folder}; allowed: a folder for each class")
     found = make_dataset(folder, {c: i for i, c in enumerate(classes)}, IMG_EXTENSIONS, allow_empty=True)
     found = [(file, label) for file, label in found if not Path(file).name.startswith(".")]
     labels = torch.tensor([label for _, label in found], dtype=torch.long)
     for empty in set(range(len(classes))) - set(labels.tolist()):
-        raise ValueError(f"{name}: there is no image in {folder / classes[empty]}; allowed: {', '.join(IMG_EXTENSIONS)}")
+        raise BadRequest(f"{name}: there is no image in {folder / classes[empty]}; allowed: {', '.join(IMG_EXTENSIONS)}")
     return [file for file, _ in found], labels
 
 
@@ -83,7 +84,7 @@ def _read_images(name: str, files: list[str]) -> Tensor:
     for file, size in zip(files, sizes, strict=True):
         if size != sizes[0]:
             (width, height), (first_width, first_height) = size, sizes[0]
-            raise ValueError(
+            raise BadRequest(
                 f"{name}: all images must be of one size, but {files[0]} has {first_width}×{first_height} pixels"
                 f" and {file} has {width}×{height}"
             )
@@ -105,17 +106,17 @@ def _opened(file: str) -> Iterator[Image]:
         with PIL.Image.open(file) as image:
             yield image
     except Exception as error:  # a broken file makes PIL raise any of a dozen kinds
-        raise ValueError(f"{file} is not an image that can be read: {error}") from error
+        raise BadRequest(f"{file} is not an image that can be read: {error}") from error
 
 
 def _pixels(image: Image, mode: str) -> Tensor:
     """(1 or 3, height, width) float32, 0 to 1; deep gray always has one channel, since PIL would clip it to 8 bits."""
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of no known range")
+        raise BadRequest("its pixels are floating-point numbers of no known range")
     if image.mode in DEEP_GRAY:
         deep = np.asarray(image).astype(np.float32) / 65535
         if deep.min() < 0 or deep.max() > 1:
-            raise ValueError("it has values outside 0 to 65535")
+            raise BadRequest("it has values outside 0 to 65535")
         return torch.from_numpy(deep)[None]
     if "transparency" in image.info:
         image = image.convert("RGBA")  # of a palette, where PIL warns of going straight to RGB
@@ -131,17 +132,17 @@ def read_npz(path: str) -> Dataset:
     are integers 0 to K - 1 of shape (N,). `class_names`, K texts, may be added; without it a class is called as its label.
 
     Raises:
-        ValueError: no such file, or of another kind; other keys; types, shapes or values other than these; fewer than two
+        BadRequest: no such file, or of another kind; other keys; types, shapes or values other than these; fewer than two
             classes; a class that is missing or too small to be split; class names that a forget spec cannot tell apart.
     """
     file = Path(path).expanduser().resolve()
     name = f"npz:{file}"
     if not file.is_file():
-        raise ValueError(f"{name}: there is no such file; allowed: one that numpy.savez wrote")
+        raise BadRequest(f"{name}: there is no such file; allowed: one that numpy.savez wrote")
     arrays = _read_arrays(name, file)
     keys = set(arrays) - {CLASS_NAMES}
     if keys not in (set(WHOLE), set(SPLIT)):
-        raise ValueError(
+        raise BadRequest(
             f"{name} holds the keys {', '.join(sorted(arrays)) or '(none)'};"
             f" allowed: {', '.join(WHOLE)}, or {', '.join(SPLIT)}, and either way {CLASS_NAMES}"
         )
@@ -152,18 +153,18 @@ def read_npz(path: str) -> Dataset:
     check_classes(name, classes, labels[0], test_labels)
     images = [_images(name, f"{part}images", arrays) for part in parts]
     if images[0].shape[1:] != images[-1].shape[1:]:
-        raise ValueError(f"{name}: training and test images must be of one shape, got " + " and ".join(map(_shape, images)))
+        raise BadRequest(f"{name}: training and test images must be of one shape, got " + " and ".join(map(_shape, images)))
     return divide(name, classes, torch.cat(images), labels[0], test_labels)
 
 
 def _read_arrays(name: str, file: Path) -> Arrays:
     if not zipfile.is_zipfile(file):
-        raise ValueError(f"{name} is not an npz file, or not a whole one; allowed: one that numpy.savez wrote")
+        raise BadRequest(f"{name} is not an npz file, or not a whole one; allowed: one that numpy.savez wrote")
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except Exception as error:  # of zipfile, zlib or NumPy
-        raise ValueError(f"{name} cannot be read: {error}; allowed: arrays of numbers or text, unbroken, no objects") from error
+        raise BadRequest(f"{name} cannot be read: {error}; allowed: arrays of numbers or text, unbroken, no objects") from error
     return {key: array for key, array in arrays.items() if isinstance(array, np.ndarray)}
 
 
@@ -174,7 +175,7 @@ def _class_names(name: str, arrays: Arrays) -> list[str]:
         return [str(label) for label in range(len(np.unique(labels)))]
     names = arrays[CLASS_NAMES]
     if names.dtype.kind != "U" or names.ndim != 1:
-        raise ValueError(f"{name}: {CLASS_NAMES} is {names.dtype} of shape {_shape(names)}; allowed: text of shape (K,)")
+        raise BadRequest(f"{name}: {CLASS_NAMES} is {names.dtype} of shape {_shape(names)}; allowed: text of shape (K,)")
     return [str(class_name) for class_name in names]
 
 
@@ -182,13 +183,13 @@ def _labels(name: str, part: str, arrays: Arrays, classes: list[str]) -> Tensor:
     """(N,) int64, one for each image, 0 to K - 1 with none missing."""
     key, count, labels = f"{part}labels", len(np.atleast_1d(arrays[f"{part}images"])), arrays[f"{part}labels"]
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        raise ValueError(
+        raise BadRequest(
             f"{name}: {key} is {labels.dtype} of shape {_shape(labels)};"
             f" allowed: integers of shape ({count},), one for each of {part}images"
         )
     found = np.unique(labels).tolist()
     if found != list(range(len(classes))):
-        raise ValueError(
+        raise BadRequest(
             f"{name}: {key} holds {', '.join(map(str, found[:20]))}{', …' * (len(found) > 20)};"
             f" allowed: 0 to {len(classes) - 1}, each at least once"
         )
@@ -199,11 +200,11 @@ def _images(name: str, key: str, arrays: Arrays) -> Tensor:
     """(N, channels, height, width) float32, 0 to 1."""
     given = arrays[key]
     if given.dtype != np.uint8 and given.dtype.kind != "f":
-        raise ValueError(f"{name}: {key} is {given.dtype}; allowed: uint8 (0 to 255) or floating-point (0 to 1)")
+        raise BadRequest(f"{name}: {key} is {given.dtype}; allowed: uint8 (0 to 255) or floating-point (0 to 1)")
     shape = given.shape
     last, first = given.ndim == 4 and shape[3] in (1, 3), given.ndim == 4 and shape[1] in (1, 3)
     if not (given.ndim == 3 or last or first) or 0 in shape:
-        raise ValueError(
+        raise BadRequest(
             f"{name}: {key} has the shape {_shape(given)}; allowed: (N, height, width), (N, height, width, channels) or"
             " (N, channels, height, width), channels being 1 or 3"
         )
@@ -211,7 +212,7 @@ def _images(name: str, key: str, arrays: Arrays) -> Tensor:
     if given.dtype == np.uint8:
         images.div_(255)
     elif not (images.min() >= 0 and images.max() <= 1):  # so that NaN is refused too
-        raise ValueError(f"{name}: {key} has values from {given.min()} to {given.max()}; allowed: 0 to 1, or uint8")
+        raise BadRequest(f"{name}: {key} has values from {given.min()} to {given.max()}; allowed: 0 to 1, or uint8")
     if given.ndim == 3:
         return images[:, None]
     return images.permute(0, 3, 1, 2) if last else images

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset, Split
@@ -26,22 +27,22 @@ def check_classes(name: str, class_names: Sequence[str], labels: Tensor, test_la
         test_labels: (N,) int64.
 
     Raises:
-        ValueError: says which class, and what is allowed.
+        BadRequest: says which class, and what is allowed.
     """
     if len(class_names) < 2:
-        raise ValueError(
+        raise BadRequest(
             f"{name} has {len(class_names)} class{'es' * (not class_names)}; allowed: 2 or more, since one is to be forgotten"
         )
     slugs: dict[str, str] = {}
     for index, class_name in enumerate(class_names):
         slug = ForgetSpec.of([index], class_names).slug  # part of the alias that a classifier is registered under
         if class_name != class_name.strip() or "," in class_name or not any(c.isascii() and c.isalnum() for c in class_name):
-            raise ValueError(
+            raise BadRequest(
                 f"{name}: the class name {class_name!r} is not allowed; allowed: text with a letter a-z or a digit in it,"
                 " without a comma and without a space at either end"
             )
         if slug in slugs:
-            raise ValueError(
+            raise BadRequest(
                 f"{name}: the class names {slugs[slug]!r} and {class_name!r} are not told apart by a forget spec or an alias;"
                 " allowed: names that differ in letters a-z or digits, upper and lower case being alike"
             )
@@ -50,7 +51,7 @@ def check_classes(name: str, class_names: Sequence[str], labels: Tensor, test_la
     for kind, given, needed in needs:
         for class_name, count in zip(class_names, torch.bincount(given, minlength=len(class_names)).tolist(), strict=True):
             if count < needed:
-                raise ValueError(
+                raise BadRequest(
                     f"{name}: the class {class_name!r} has {count} {kind}images; allowed: at least {needed}, for every split"
                 )
 

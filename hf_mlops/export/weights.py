@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest, GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.population.target import IN_MODULE, Target, named_in_module
 from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
@@ -24,7 +25,7 @@ def onnx_template(target: Target) -> OnnxClassifier:
     """The architecture with its shared values, initialisers named as in `Target.module`; takes seconds.
 
     Raises:
-        ValueError: generated parameters that the exporter left out.
+        BadRequest: generated parameters that the exporter left out.
     """
     example = torch.zeros(2, *target.input_shape)
     with warnings.catch_warnings():
@@ -45,7 +46,7 @@ def onnx_template(target: Target) -> OnnxClassifier:
     wanted = {name: tuple(tensor.shape) for name, tensor in named_in_module(target.unflatten(torch.zeros(target.size))).items()}
     missing = {name: shape for name, shape in wanted.items() if found.get(name) != shape}
     if missing:
-        raise ValueError(f"the ONNX export of {target.architecture} lost the parameters {missing}")
+        raise BadRequest(f"the ONNX export of {target.architecture} lost the parameters {missing}")
     return template
 
 
@@ -64,10 +65,10 @@ def to_onnx(
         template: from `onnx_template`; made here if absent.
 
     Raises:
-        ValueError: weights of another size, or with values that are not finite, or the template of another architecture.
+        BadRequest: weights of another size, or with values that are not finite, or the template of another architecture.
     """
     if weights.shape != (target.size,) or not torch.isfinite(weights).all():
-        raise ValueError(f"weights of shape {tuple(weights.shape)} are not allowed; allowed: ({target.size},), all finite")
+        raise BadRequest(f"weights of shape {tuple(weights.shape)} are not allowed; allowed: ({target.size},), all finite")
     state = named_in_module(target.unflatten(weights.detach().cpu().float()))
     return (template or onnx_template(target)).with_weights(
         {name: tensor.numpy() for name, tensor in state.items()}, named_in_module(target.shared), spec, class_names, made_by
@@ -78,7 +79,7 @@ def read_weights(file: Path, target: Target) -> Float[Tensor, " params"]:
     """Weights of a classifier from its ONNX model (.onnx) or its state dict (.safetensors).
 
     Raises:
-        ValueError: a file that cannot be read, or one that holds another architecture or values that are not finite.
+        BadRequest: a file that cannot be read, or one that holds another architecture or values that are not finite.
     """
     try:
         if file.suffix == ".onnx":
@@ -87,11 +88,11 @@ def read_weights(file: Path, target: Target) -> Float[Tensor, " params"]:
         else:
             state = load_file(file)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(f"{file} holds no weights; allowed: an ONNX or a safetensors file ({error})") from error
+        raise BadRequest(f"{file} holds no weights; allowed: an ONNX or a safetensors file ({error})") from error
     state = {name.removeprefix(IN_MODULE): tensor for name, tensor in state.items()}
     weights = target.flatten({name: state[name] for name in target.shapes if name in state})
     if weights.shape != (target.size,) or not weights.isfinite().all():
-        raise ValueError(f"{file} holds weights {tuple(weights.shape)}; allowed: ({target.size},), all of them finite")
+        raise BadRequest(f"{file} holds weights {tuple(weights.shape)}; allowed: ({target.size},), all of them finite")
     return weights
 
 
@@ -109,10 +110,10 @@ def verify(
         the largest difference, as a share of the largest logit, or of 1 if all are smaller.
 
     Raises:
-        ValueError: it is over `LARGEST_DIFFERENCE`.
+        GateFailure: it is over `LARGEST_DIFFERENCE`.
     """
     given = classifier.logits(images.numpy())
     difference = float(np.abs(given - expected.numpy()).max() / expected.abs().max().clamp_min(1))
     if not difference <= LARGEST_DIFFERENCE:
-        raise ValueError(f"ONNX Runtime and torch differ by {difference:.2g}; allowed: at most {LARGEST_DIFFERENCE}")
+        raise GateFailure(f"ONNX Runtime and torch differ by {difference:.2g}; allowed: at most {LARGEST_DIFFERENCE}")
     return difference

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hf_mlops.base.errors import BadRequest
+
 SAMPLERS = {"ddim": 0.0, "ddpm": 1.0}  # share of the noise that is drawn afresh at every step (eta of arXiv 2010.02502)
 
 
@@ -64,14 +66,14 @@ def sample(
         start_time: above 0, up to 1.
 
     Raises:
-        ValueError: an unknown sampler, no step, or a start time out of range.
+        BadRequest: an unknown sampler, no step, or a start time out of range.
     """
     if sampler not in SAMPLERS:
-        raise ValueError(f"unknown sampler {sampler!r}; allowed: {', '.join(SAMPLERS)}")
+        raise BadRequest(f"unknown sampler {sampler!r}; allowed: {', '.join(SAMPLERS)}")
     if steps < 1:
-        raise ValueError(f"steps = {steps} is not allowed; allowed: a whole number from 1")
+        raise BadRequest(f"steps = {steps} is not allowed; allowed: a whole number from 1")
     if not 0 < start_time <= 1:
-        raise ValueError(f"start_time = {start_time} is not allowed; allowed: above 0, up to 1")
+        raise BadRequest(f"start_time = {start_time} is not allowed; allowed: above 0, up to 1")
     x = noise()
     times = torch.linspace(start_time, 0, steps + 1, device=x.device)[:-1]  # at 0 x is clean
     if start is not None:

@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from hf_mlops.base import artifact
 from hf_mlops.base.config import check_config, config_from
+from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.device import choose_device
@@ -226,7 +227,7 @@ class Hypernetwork(nn.Module):
             start_time: how much noise is put on `start`, above 0 to 1: the less, the nearer a sample stays to it.
 
         Raises:
-            ValueError: a bad spec, number, seed, loss or sampler, or start weights that are not this target's.
+            BadRequest: a bad spec, number, seed, loss or sampler, or start weights that are not this target's.
         """
         spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.groups.names)
         for name, value, low, high in (
@@ -235,9 +236,9 @@ class Hypernetwork(nn.Module):
             ("steps", steps, 1, 1000),
         ):
             if not low <= value <= high:
-                raise ValueError(f"{name} = {value} is not allowed; allowed: {low} to {high}")
+                raise BadRequest(f"{name} = {value} is not allowed; allowed: {low} to {high}")
         if start is not None and (start.shape != (self.target.size,) or not start.isfinite().all()):
-            raise ValueError(
+            raise BadRequest(
                 f"start weights of shape {tuple(start.shape)} are not allowed; allowed: those of"
                 f" {self.target.architecture}, ({self.target.size},), all finite"
             )
@@ -252,7 +253,7 @@ class Hypernetwork(nn.Module):
         """Writes hypernetwork.safetensors and hypernetwork.json.
 
         Raises:
-            OSError: it could not be written; what was there before stays.
+            OutOfReach: it could not be written; what was there before stays.
         """
         with artifact.whole_directory(Path(directory)) as folder:
             shared = {f"shared.{name}": tensor for name, tensor in self.target.shared.items()}
@@ -274,7 +275,7 @@ class Hypernetwork(nn.Module):
         """Reads what `save` wrote.
 
         Raises:
-            ValueError: a missing, truncated or altered file, or one of another architecture.
+            DamagedArtifact: a missing, truncated or altered file, or one of another architecture.
         """
         where = choose_device(device)
         tensors, about = read_tensors(Path(directory), "hypernetwork")
@@ -299,5 +300,5 @@ class Hypernetwork(nn.Module):
             )
             hypernetwork.denoiser.load_state_dict(parts["denoiser"])
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{directory} does not hold the tensors that its configuration needs: {error}") from error
+            raise DamagedArtifact(f"{directory} does not hold the tensors that its configuration needs: {error}") from error
         return hypernetwork.place(where)

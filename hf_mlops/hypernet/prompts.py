@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.losses import log_losses, log_ratio, losses_of_logs, set_means
 from hf_mlops.compute.ridge import ridge
@@ -98,7 +99,7 @@ class PromptBook(nn.Module):
         """The prompt for a spec, at a given loss on D_r or D_f if asked, which is clipped to the population's range.
 
         Raises:
-            ValueError: a loss that is negative or not finite, or a forget loss although nothing is forgotten.
+            BadRequest: a loss that is negative or not finite, or a forget loss although nothing is forgotten.
 
         Warns:
             UserWarning: a loss outside the range of the population; names the range.
@@ -107,7 +108,7 @@ class PromptBook(nn.Module):
         retain_loss = _in_range("retain_loss", retain_loss, self.retain_range)
         forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
         if forget_loss is not None and not mask.any():
-            raise ValueError(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
+            raise BadRequest(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
         logs = self._usual_logs(mask[None])[0]
         if retain_loss is not None:
             usual, _ = self._means(losses_of_logs(logs), mask)
@@ -179,7 +180,7 @@ def _in_range(name: str, asked: float | None, limits: Float[Tensor, " 2"]) -> fl
         return None
     low, high = limits.tolist()
     if not isfinite(asked) or asked < 0:
-        raise ValueError(f"{name} = {asked} is not allowed; allowed: a finite loss from 0, best {low:.3g} to {high:.3g}")
+        raise BadRequest(f"{name} = {asked} is not allowed; allowed: a finite loss from 0, best {low:.3g} to {high:.3g}")
     clipped = min(max(asked, low), high)
     if clipped != asked:
         text = f"{name} = {asked:.4g} lies outside the training range {low:.4g} to {high:.4g}: clipped to {clipped:.4g}"

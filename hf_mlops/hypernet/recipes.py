@@ -21,7 +21,7 @@ class Recipe:
         """This recipe with the seed in both configurations, and in each the fields that were given instead of None.
 
         Raises:
-            ValueError: a value that a configuration refuses.
+            BadRequest: a value that a configuration refuses.
         """
 
         def set_in(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.compute.losses import log_losses, set_means
 
 VARIANTS = ("dihyfo-1", "dihyfo-2")
@@ -18,7 +19,7 @@ class LossSignal(nn.Module):
     DiHyFo-2: the log loss on every group. Log losses are standardised over the population.
 
     Raises:
-        ValueError: an unknown variant.
+        BadRequest: an unknown variant.
     """
 
     share: Float[Tensor, " groups"]  # of the data that each group is
@@ -34,7 +35,7 @@ class LossSignal(nn.Module):
     ):
         super().__init__()
         if variant not in VARIANTS:
-            raise ValueError(f"unknown variant {variant!r}; allowed: {', '.join(VARIANTS)}")
+            raise BadRequest(f"unknown variant {variant!r}; allowed: {', '.join(VARIANTS)}")
         self.variant = variant
         self.width = len(centre) + (len(share) if variant == "dihyfo-1" else 0)
         self.register_buffer("share", share)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.population.target import Target
 
 ROWS_FITTED = 50_000  # rows of a weight matrix that principal directions come from
@@ -163,11 +164,11 @@ class Latents(WeightSpace):
         """The space for a population's training rows; components are rounded down to whole tokens.
 
         Raises:
-            ValueError: fewer components than fill a token.
+            BadRequest: fewer components than fill a token.
         """
         components = min(components, *weights.shape) // width * width
         if components == 0:
-            raise ValueError(f"token_width = {width} is not allowed; allowed: up to the number of components there are")
+            raise BadRequest(f"token_width = {width} is not allowed; allowed: up to the number of components there are")
         mean = weights.double().mean(0)
         deviation = weights.double() - mean
         gram = deviation @ deviation.T if len(weights) < weights.shape[1] else deviation.T @ deviation

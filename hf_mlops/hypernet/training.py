@@ -14,6 +14,7 @@ from torch.nn.functional import kl_div
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hf_mlops.base import artifact
+from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.compute.device import choose_device, fast_products
 from hf_mlops.compute.progress import Progress
 from hf_mlops.compute.tensors import read_tensors, write_tensors
@@ -69,7 +70,7 @@ class Trainer:
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        ValueError: a population of other data, or an unknown device.
+        BadRequest: a population of other data, or an unknown device.
     """
 
     drawer_class: type[BatchDrawer] = BatchDrawer  # a variation of the training may draw otherwise: benchmarks/ablation.py
@@ -132,7 +133,7 @@ class Trainer:
         """Writes all that `restore` needs: training.safetensors and training.json.
 
         Raises:
-            OSError: it could not be written; what was there before stays.
+            OutOfReach: it could not be written; what was there before stays.
         """
         moments = {
             f"optimiser.{number}.{name}": tensor
@@ -152,14 +153,14 @@ class Trainer:
         """Goes on from what `save` wrote.
 
         Raises:
-            ValueError: a damaged checkpoint, or one of another configuration, architecture or data.
+            DamagedArtifact: a damaged checkpoint, or one of another configuration, architecture or data.
         """
         tensors, about = read_tensors(Path(directory), "training")
         step = about.pop("step")
         mine = artifact.as_json(self.hypernetwork.about)
         for name, value in mine.items():
             if about.get(name) != value:
-                raise ValueError(f"the checkpoint in {directory} has {name} = {about.get(name)}; allowed here: {value}")
+                raise DamagedArtifact(f"the checkpoint in {directory} has {name} = {about.get(name)}; allowed here: {value}")
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
@@ -195,7 +196,7 @@ def train_hypernetwork(
         population, dataset, device: as for `Trainer`.
 
     Raises:
-        ValueError: as `Trainer` and `Trainer.restore`.
+        BadRequest: as `Trainer` and `Trainer.restore`.
     """
     trainer = Trainer(config, population, dataset, device)
     if checkpoint is not None and (checkpoint / "training.json").exists():

@@ -69,7 +69,7 @@ def train_chunk(
         advance: told how many model-steps more are done, after each step.
 
     Raises:
-        ValueError: an architecture that cannot be a target, a scope without parameters, or an unknown device.
+        BadRequest: an architecture that cannot be a target, a scope without parameters, or an unknown device.
     """
     where = choose_device(device)
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)

@@ -15,6 +15,7 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hf_mlops.base.errors import BadRequest, OutOfReach
 from hf_mlops.base.source import source_digest
 
 Item = TypeVar("Item")
@@ -36,9 +37,9 @@ def run_on_ray(
         address: HOST:PORT of a cluster; empty: one of this machine alone, which ends with the work.
 
     Raises:
-        ValueError: a cluster that does not answer, has no room for a task, or whose workers have another version of this
+        BadRequest: a cluster that does not answer, has no room for a task, or whose workers have another version of this
             package or of torch, or do not see the folder; all before the first task. And what a task raises.
-        OSError: a task whose workers have died again and again, or a cluster that is lost.
+        OutOfReach: a task whose workers have died again and again, or a cluster that is lost.
     """
     with _connected(address):
         gpus = 1 if device == "cuda" else 0
@@ -55,7 +56,7 @@ def run_on_ray(
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
-            raise OSError(f"the Ray cluster gave up: {error}") from error
+            raise OutOfReach(f"the Ray cluster gave up: {error}") from error
         finally:
             for unfinished in pending:
                 ray.cancel(unfinished, force=True)
@@ -82,7 +83,7 @@ def _connected(address: str) -> Iterator[None]:
     try:
         ray.init(**where, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError) as error:  # of a cluster of another Ray or Python, say
-        raise ValueError(
+        raise BadRequest(
             f"the Ray cluster at {address or 'this machine'} cannot be used: {str(error).splitlines()[0]}"
             " (one that asks for a token takes it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or ~/.ray/auth_token)"
         ) from error
@@ -96,19 +97,19 @@ def _require_answer(address: str) -> None:
     """Asks by itself, since Ray tries for minutes and then ends the process."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(
+        raise BadRequest(
             f"ray_address = {address!r} is not allowed; allowed: HOST:PORT, or nothing for a cluster of this machine"
         )
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
     except OSError as error:
-        raise ValueError(f"no Ray cluster answers at {address} ({error}): start one with `ray start --head`") from error
+        raise OutOfReach(f"no Ray cluster answers at {address} ({error}): start one with `ray start --head`") from error
 
 
 def _require_room(threads: int, gpus: int) -> None:
     most = {name: max(node["Resources"].get(name, 0) for node in ray.nodes() if node["Alive"]) for name in ("CPU", "GPU")}
     if most["CPU"] < threads or most["GPU"] < gpus:
-        raise ValueError(
+        raise BadRequest(
             f"a task takes {threads} processors and {gpus} GPUs; allowed: up to {most['CPU']:.0f} and {most['GPU']:.0f},"
             " which is what the largest machine of the Ray cluster has"
         )
@@ -144,10 +145,10 @@ def _require_alike(folder: Path) -> None:
                 where = f"the Ray worker on {node['NodeManagerAddress']}"
                 for package, version in mine.items():
                     if found[package] != version:
-                        raise ValueError(f"{where} has {package} {found[package]}; allowed: {version}, as here")
+                        raise BadRequest(f"{where} has {package} {found[package]}; allowed: {version}, as here")
                 if found["folder"] != "True":
-                    raise ValueError(f"{where} does not see {folder}; allowed: a store that all machines of the cluster share")
+                    raise BadRequest(f"{where} does not see {folder}; allowed: a store that all machines of the cluster share")
     except ray.exceptions.RayError as error:
-        raise ValueError(f"the workers of the Ray cluster do not start: {error}") from error
+        raise OutOfReach(f"the workers of the Ray cluster do not start: {error}") from error
     finally:
         seen.unlink()

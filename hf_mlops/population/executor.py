@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from hf_mlops.base.config import check_config
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.compute.device import choose_device
 from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
@@ -84,8 +85,8 @@ def execute(
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        ValueError: as `train_chunk`; a cluster that cannot be used for this, before any work starts.
-        OSError: the store cannot be written, or the cluster has failed.
+        BadRequest: as `train_chunk`; a cluster that cannot be used for this, before any work starts.
+        OutOfReach: the store cannot be written, or the cluster has failed.
     """
     device = choose_device(device).type
     threads = engine.threads or (torch.get_num_threads() if engine.name == LOCAL else 1)
@@ -109,5 +110,5 @@ def _run_on_ray() -> Callable[..., Iterator[Chunk]]:
     try:
         from hf_mlops.population.cluster import run_on_ray
     except ImportError as error:
-        raise ValueError(f"engine = {RAY!r} needs Ray ({error}): pip install 'hf_mlops[ray]'") from error
+        raise BadRequest(f"engine = {RAY!r} needs Ray ({error}): pip install 'hf_mlops[ray]'") from error
     return run_on_ray

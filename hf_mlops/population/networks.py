@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hf_mlops.base.artifact import sha256
+from hf_mlops.base.errors import BadRequest
 
 Shape = tuple[int, int, int]
 
@@ -141,7 +142,7 @@ def build(architecture: str, shape: Shape, classes: int, seed: int) -> nn.Module
         seed: of what is random in the initialisation; the caller's generator stays as it was.
 
     Raises:
-        ValueError: an unknown name, a module that does not import, or a callable that returns no network with finite float32
+        BadRequest: an unknown name, a module that does not import, or a callable that returns no network with finite float32
             parameters of its own.
     """
     with torch.random.fork_rng(devices=[]):
@@ -150,26 +151,26 @@ def build(architecture: str, shape: Shape, classes: int, seed: int) -> nn.Module
         try:
             network = make(shape, classes)
         except Exception as error:  # whatever a user's code raises
-            raise ValueError(f"architecture {architecture!r} raised {error!r} when called with ({shape}, {classes})") from error
+            raise BadRequest(f"architecture {architecture!r} raised {error!r} when called with ({shape}, {classes})") from error
     problem = _problem_of_values(network)
     if problem:
-        raise ValueError(f"architecture {architecture!r} cannot be a target: {problem}")
+        raise BadRequest(f"architecture {architecture!r} cannot be a target: {problem}")
     return network.requires_grad_(False)
 
 
 def _callable(architecture: str) -> Callable[[Shape, int], nn.Module]:
     """What `module:callable` names."""
     if not is_architecture(architecture):
-        raise ValueError(f"unknown architecture {architecture!r}; allowed: {ALLOWED}")
+        raise BadRequest(f"unknown architecture {architecture!r}; allowed: {ALLOWED}")
     module, name = architecture.split(":")
     try:
         make = import_module(module)
         for part in name.split("."):
             make = getattr(make, part)
     except Exception as error:  # whatever a user's code raises
-        raise ValueError(f"architecture {architecture!r} does not import: {error!r}") from error
+        raise BadRequest(f"architecture {architecture!r} does not import: {error!r}") from error
     if not callable(make):
-        raise ValueError(f"architecture {architecture!r} is {make!r}; allowed: a callable (input_shape, classes) -> nn.Module")
+        raise BadRequest(f"architecture {architecture!r} is {make!r}; allowed: a callable (input_shape, classes) -> nn.Module")
     return make
 
 
@@ -198,12 +199,12 @@ def in_scope(scope: str, names: Iterable[str]) -> list[str]:
         scope: patterns as of a shell, joined by commas: `*`, `fc.*`, `head.*,*.bias`.
 
     Raises:
-        ValueError: a pattern that matches no name.
+        BadRequest: a pattern that matches no name.
     """
     names, patterns = list(names), [pattern.strip() for pattern in scope.split(",")]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"scope = {scope!r}: {pattern!r} matches no parameter; allowed: patterns over {', '.join(names)}")
+            raise BadRequest(f"scope = {scope!r}: {pattern!r} matches no parameter; allowed: patterns over {', '.join(names)}")
     return [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
@@ -211,7 +212,7 @@ def check(network: nn.Module, architecture: str, generated: Iterable[str], shape
     """Refuses a network that many models at once, each with `generated` parameters of its own, could not be trained as.
 
     Raises:
-        ValueError: wrong logits, answers that depend on chance or on the other images of a batch, buffers that change, code
+        BadRequest: wrong logits, answers that depend on chance or on the other images of a batch, buffers that change, code
             that `torch.func.vmap` cannot run, or a parameter without any effect.
     """
     try:
@@ -219,7 +220,7 @@ def check(network: nn.Module, architecture: str, generated: Iterable[str], shape
     except Exception as error:  # whatever a user's code raises
         problem = f"its forward pass raised {error!r}"
     if problem:
-        raise ValueError(f"architecture {architecture!r} cannot be a target: {problem}")
+        raise BadRequest(f"architecture {architecture!r} cannot be a target: {problem}")
 
 
 def _problem_of_behaviour(network: nn.Module, generated: list[str], shape: Shape, classes: int) -> str:

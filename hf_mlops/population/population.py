@@ -73,7 +73,7 @@ class Population:
         """Writes population.safetensors, population.json and population.csv (a line per row, without the weights).
 
         Raises:
-            OSError: it could not be written; what was there before stays.
+            OutOfReach: it could not be written; what was there before stays.
         """
         with whole_directory(Path(directory)) as folder:
             about = {
@@ -100,7 +100,7 @@ class Population:
         """Reads what `save` wrote.
 
         Raises:
-            ValueError: a missing, truncated or altered file.
+            DamagedArtifact: a missing, truncated or altered file.
         """
         tensors, about = read_tensors(Path(directory), "population")
         config = config_from(PopulationConfig, about["config"])
@@ -126,7 +126,7 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
         engine: where chunks are trained; by default in this process.
 
     Raises:
-        ValueError: an architecture that cannot be a target, a scope without parameters, an unknown device, or a cluster that
+        BadRequest: an architecture that cannot be a target, a scope without parameters, an unknown device, or a cluster that
             cannot be used.
     """
     sets = draw_forget_sets(config, len(dataset.groups))

@@ -64,7 +64,7 @@ class ChunkStore:
         """Keeps what a chunk has become.
 
         Raises:
-            OSError: it could not be written; then nothing of it is there.
+            OutOfReach: it could not be written; then nothing of it is there.
         """
         with whole_directory(self._place(chunk)) as folder:
             write_tensors(
@@ -75,7 +75,7 @@ class ChunkStore:
         """What `write` kept.
 
         Raises:
-            ValueError: it is missing, truncated or altered.
+            DamagedArtifact: it is missing, truncated or altered.
         """
         tensors, _ = read_tensors(self._place(chunk), "rows")
         return Rows(**tensors)

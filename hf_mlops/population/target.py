@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from hf_mlops.base.artifact import sha256
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.networks import Shape, build, check, in_scope, source_digest
 
@@ -59,7 +60,7 @@ class Target:
             nor a user's module imported, before logits are asked for.
 
     Raises:
-        ValueError: an architecture that cannot be a target (`networks.build`, `networks.check`), or a scope without parameters.
+        BadRequest: an architecture that cannot be a target (`networks.build`, `networks.check`), or a scope without parameters.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Target:
         """The template: normalisation, and `module.network` with the shared values; built when it is first needed.
 
         Raises:
-            ValueError: the architecture cannot be built here, or is not what the shared values and shapes were made for.
+            BadRequest: the architecture cannot be built here, or is not what the shared values and shapes were made for.
         """
         if self._module is None:
             network = self._build(self.seed)
@@ -135,7 +136,7 @@ class Target:
         found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         wanted = self.shapes | {name: tuple(tensor.shape) for name, tensor in self.shared.items()}
         if found != wanted:
-            raise ValueError(f"architecture {self.architecture!r} has changed: it has {found}; allowed here: {wanted}")
+            raise BadRequest(f"architecture {self.architecture!r} has changed: it has {found}; allowed here: {wanted}")
         return network
 
     def to(self, device: torch.device) -> Target:
@@ -158,13 +159,13 @@ class Target:
         """State dict, its tensors with any leading dimensions alike, to weights.
 
         Raises:
-            ValueError: names or shapes that are not this architecture's.
+            BadRequest: names or shapes that are not this architecture's.
         """
         given = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if given.keys() != self.shapes.keys() or any(
             given[name][len(given[name]) - len(shape) :] != shape for name, shape in self.shapes.items()
         ):
-            raise ValueError(f"not the weights of {self.architecture}: got {given}, allowed: {self.shapes}")
+            raise BadRequest(f"not the weights of {self.architecture}: got {given}, allowed: {self.shapes}")
         leading = next(len(given[name]) - len(shape) for name, shape in self.shapes.items())
         return torch.cat(
             [state[name].flatten(leading) if shape else state[name].unsqueeze(-1) for name, shape in self.shapes.items()], -1

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.export.weights import onnx_template, read_weights
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.population.target import Target
@@ -83,14 +84,14 @@ def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
         source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
 
     Raises:
-        ValueError: nothing there, or another architecture.
+        BadRequest: nothing there, or another architecture.
     """
     file = Path(source)
     if source.startswith("models:/"):
         try:
             file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
         except MlflowException as error:
-            raise ValueError(f"start = {source!r} cannot be had: {error.message}") from error
+            raise BadRequest(f"start = {source!r} cannot be had: {error.message}") from error
     return read_weights(file, target)
 
 
@@ -145,12 +146,12 @@ def load_champion() -> Champion:
     """The hypernetwork in production.
 
     Raises:
-        ValueError: there is none; says which command makes one.
+        BadRequest: there is none; says which command makes one.
     """
     try:
         version = mlflow.MlflowClient().get_model_version_by_alias(HYPERFORGET, CHAMPION)
     except MlflowException as error:
-        raise ValueError(
+        raise BadRequest(
             f"the registry at {mlflow.get_registry_uri()} has no model models:/{HYPERFORGET}@{CHAMPION}:"
             " run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
         ) from error
@@ -188,12 +189,12 @@ def find_classifier(slug: str) -> ModelVersion:
     """The registered classifier that serves a forget spec.
 
     Raises:
-        ValueError: there is none; says which command makes one.
+        BadRequest: there is none; says which command makes one.
     """
     try:
         return mlflow.MlflowClient().get_model_version_by_alias(CLASSIFIER, alias_of(slug))
     except MlflowException as error:
-        raise ValueError(
+        raise BadRequest(
             f"the registry at {mlflow.get_registry_uri()} has no model models:/{CLASSIFIER}@{alias_of(slug)}:"
             " run `mlflow run . -e forget` for that forget spec first"
         ) from error

@@ -12,6 +12,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import save
 
 from hf_mlops.audit.reference import Reference
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.serving.classifier import OnnxClassifier
 
@@ -61,7 +62,7 @@ class HyperForget(PythonModel):
                             "weights": save({name: tensor.contiguous() for name, tensor in state.items()}),
                         }
                     )
-        except (ValueError, TypeError) as error:
+        except BadRequest as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return pd.DataFrame(rows)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float, Float32
 from onnx import numpy_helper
 
 from hf_mlops.base.artifact import Array, sha256
+from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec
 
 INPUT, OUTPUT = "image", "logits"
@@ -38,12 +39,12 @@ class OnnxClassifier:
         """The classifier in a file, with tensors that the model keeps in files beside it.
 
         Raises:
-            ValueError: no such file, or no ONNX model in it.
+            DamagedArtifact: no such file, or no ONNX model in it.
         """
         try:
             return cls(onnx.load(file), str(file))
         except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-            raise ValueError(f"{file} cannot be read as an ONNX model: {error}") from error
+            raise DamagedArtifact(f"{file} cannot be read as an ONNX model: {error}") from error
 
     @cached_property
     def data(self) -> bytes:
@@ -69,12 +70,12 @@ class OnnxClassifier:
         """SHA-256 over the values of the parameters, one after another in the order of the metadata.
 
         Raises:
-            ValueError: a model whose metadata name no parameters, or others than it holds.
+            DamagedArtifact: a model whose metadata name no parameters, or others than it holds.
         """
         try:
             return _digest(self.initialisers[name] for name in json.loads(self.metadata["parameters"]))
         except KeyError as error:
-            raise ValueError(f"{self.name} was not made by hf_mlops: it has no {error}") from error
+            raise DamagedArtifact(f"{self.name} was not made by hf_mlops: it has no {error}") from error
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -104,11 +105,11 @@ class OnnxClassifier:
                 the metadata, like the names of the parameters and the digest of their values.
 
         Raises:
-            ValueError: weights under names or of shapes that are not this model's.
+            BadRequest: weights under names or of shapes that are not this model's.
         """
         shapes = {tensor.name: tuple(tensor.dims) for tensor in self.model.graph.initializer}
         if odd := {name: array.shape for name, array in weights.items() if shapes.get(name) != array.shape}:
-            raise ValueError(f"{self.name} does not hold {odd}; allowed: {shapes}")
+            raise BadRequest(f"{self.name} does not hold {odd}; allowed: {shapes}")
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for tensor in model.graph.initializer:
@@ -133,12 +134,12 @@ class OnnxClassifier:
         """Holds the model against the ONNX standard.
 
         Raises:
-            ValueError: it breaks it.
+            DamagedArtifact: it breaks it.
         """
         try:
             onnx.checker.check_model(self.data, full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ValueError(f"{self.name} is no valid ONNX model: {error}") from error
+            raise DamagedArtifact(f"{self.name} is no valid ONNX model: {error}") from error
 
     def logits(self, images: Float[np.ndarray, "images channels height width"]) -> Float32[np.ndarray, "images classes"]:
         """What ONNX Runtime answers, on the CPU.
@@ -147,10 +148,10 @@ class OnnxClassifier:
             images: float32, values 0 to 1.
 
         Raises:
-            ValueError: images of another shape or dtype.
+            BadRequest: images of another shape or dtype.
         """
         if images.shape[1:] != self.input_shape or images.dtype != np.float32:
-            raise ValueError(
+            raise BadRequest(
                 f"{images.dtype} images of shape {images.shape} are not allowed; allowed: float32 (images, *{self.input_shape})"
             )
         (logits,) = self._session.run([OUTPUT], {INPUT: images})

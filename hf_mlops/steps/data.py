@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import load_dataset
 
@@ -15,13 +16,13 @@ def trained_on(made_from: dict[str, str], dataset: str, data_dir: str) -> Datase
         data_dir: as for `load_dataset`.
 
     Raises:
-        ValueError: it is not there, or it is other data.
+        BadRequest: it is not there, or it is other data.
     """
     try:
         found = load_dataset(dataset or made_from["name"], data_dir)
     except ValueError as error:
         if dataset:
             raise
-        raise ValueError(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
+        raise BadRequest(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
     found.require(made_from)
     return found

@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from hf_mlops.base.artifact import whole_directory
+from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.registry.models import classifier_file
 from hf_mlops.registry.names import alias_of
 from hf_mlops.registry.runs import fingerprint_of, step_run
@@ -48,7 +49,7 @@ class Export(Step):
             classifier.check()
             found, audited = classifier.digest, self.version.tags["weights_sha256"]
             if not found == classifier.metadata["weights_sha256"] == audited:
-                raise ValueError(
+                raise DamagedArtifact(
                     f"{self._params['classifier']} is not what was audited: its weights have SHA-256 {found},"
                     f" audited were {audited}"
                 )

@@ -17,6 +17,7 @@ from torch import Tensor
 from hf_mlops.audit.gates import Audit, Gates, audit_samples
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.select import best_fit
+from hf_mlops.base.errors import GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.export.weights import to_onnx, verify
@@ -99,7 +100,7 @@ class Forget(Step):
             print(table.to_string(float_format="%.4f"))
             failures = evidence.failures(self.gates, kept)
             if failures:
-                raise ValueError("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))
+                raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))
             registered, file = self._register(samples, kept, evidence)
             mlflow.set_tag(VERSION, registered.version)
             print(f"\nregistered  {CLASSIFIER} version {registered.version}: models:/{CLASSIFIER}@{alias_of(spec.slug)}")

@@ -15,6 +15,7 @@ from hf_mlops.audit.gates import Gates
 from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.sweeps import audit_specs
 from hf_mlops.audit.tables import SINGLE, kind_of, spec_table, summary
+from hf_mlops.base.errors import GateFailure
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
@@ -140,5 +141,5 @@ def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, ga
     mlflow.log_metrics(figures)
     failures = [f"forget {spec}: {text}" for spec, one in audits.items() for text in one.failures(gates)]
     if failures:
-        raise ValueError("the hypernetwork was not registered, it fails its gates:\n  " + "\n  ".join(failures))
+        raise GateFailure("the hypernetwork was not registered, it fails its gates:\n  " + "\n  ".join(failures))
     return summary(table)

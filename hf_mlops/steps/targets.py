@@ -11,6 +11,7 @@ from mlflow.entities import Run
 
 from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.tables import reference_summary
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.config import PopulationConfig
@@ -33,7 +34,7 @@ class Targets(Step):
         engine: where chunks are trained; the result is the same, so the fingerprint leaves it out.
 
     Raises:
-        ValueError: an architecture or a scope that cannot be trained, or a device that is not there.
+        BadRequest: an architecture or a scope that cannot be trained, or a device that is not there.
     """
 
     name = "targets"
@@ -83,13 +84,13 @@ def find_targets(dataset: Dataset, architecture: str, run_id: str = "") -> Run:
     """The run of the population to learn from: the one with this id, or the latest of an architecture on a data set.
 
     Raises:
-        ValueError: there is none; says which command makes one.
+        BadRequest: there is none; says which command makes one.
     """
     if run_id:
         return mlflow.get_run(run_id)
     found = find_run(Targets.name, tags={DATA_DIGEST: dataset.digest, ARCHITECTURE: architecture})
     if found is None:
-        raise ValueError(
+        raise BadRequest(
             f"there is no finished population of {architecture} on {dataset.name}: run `mlflow run . -e targets` first"
         )
     return found

@@ -15,12 +15,14 @@ from typing import Any
 import click
 import pandas as pd
 import torch
+from numpy.random import Generator
 from torch import Tensor, nn
 
 from benchmarks import RESULTS, write_table
 from benchmarks.quality import figures
 from benchmarks.trained import Trained, options, trained
 from hf_mlops import Population, Reference, train_population
+from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.compute.progress import Progress
 from hf_mlops.hypernet.batch import Batch, BatchDrawer
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
@@ -58,7 +60,7 @@ class Untold(Trainer):
 class UncomposedBatches(BatchDrawer):
     """Leave no class out of a target's predictions."""
 
-    def left_out(self, forgotten: Tensor) -> Tensor:
+    def left_out(self, forgotten: Tensor, generator: Generator) -> Tensor:
         return torch.zeros_like(forgotten)
 
 
@@ -75,8 +77,8 @@ class UnpairedBatches(BatchDrawer):
         super().__init__(hypernetwork, population, *rest)
         self.first, self.second = population.held_out.T
 
-    def left_out(self, forgotten: Tensor) -> Tensor:
-        further = super().left_out(forgotten)
+    def left_out(self, forgotten: Tensor, generator: Generator) -> Tensor:
+        further = super().left_out(forgotten, generator)
         both = forgotten | further
         return further & ~(both[:, self.first] & both[:, self.second]).any(1, keepdim=True)
 
@@ -90,8 +92,8 @@ class Unpaired(Trainer):
 class NoisierBatches(BatchDrawer):
     """Have more of the high noise levels, which few denoising steps begin with."""
 
-    def times(self) -> Tensor:
-        return super().times().sqrt()
+    def times(self, generator: Generator) -> Tensor:
+        return super().times(generator).sqrt()
 
 
 class Noisier(Trainer):
@@ -115,10 +117,10 @@ class Guided(nn.Module):
 class UnsignalledBatches(BatchDrawer):
     """Have no signal for a tenth of the population's rows."""
 
-    def draw(self) -> Batch:
-        signal = self.signal
-        self.signal = signal * (torch.rand(len(signal), 1, generator=self.generator) >= 0.1).to(signal)
-        batch = super().draw()
+    def draw(self, step: int) -> Batch:
+        signal, chance = self.signal, generator_of(seed_of("guidance", self.config.seed, step))
+        self.signal = signal * torch.from_numpy(chance.random((len(signal), 1)) >= 0.1).to(signal)
+        batch = super().draw(step)
         self.signal = signal
         return batch
 

@@ -20,6 +20,7 @@ from benchmarks.trained import options, trained
 from hf_mlops import Split, best_fit
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, kind_of
+from hf_mlops.base.noise import generator_of, seed_of
 
 CANDIDATES, DRAWS = 8, 8
 IMAGES = (30, 100, 300, 5000)
@@ -31,7 +32,7 @@ def command(**choice: Any) -> None:
     made = trained(**choice)
     target, data, reference = made.hypernetwork.target, made.dataset, made.reference
     specs = [spec for spec in reference.specs() if kind_of(spec, reference) in (SINGLE, HELD_OUT_PAIR)]
-    order = torch.randperm(len(data.validation), generator=torch.Generator().manual_seed(choice["seed"]))
+    order = torch.from_numpy(generator_of(seed_of("selection", choice["seed"])).permutation(len(data.validation)))
     rows = []
     for spec in specs:
         retrained = reference.closest(spec)

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks import write_table
 from hf_mlops import PopulationConfig, Split, Target, load_dataset, train_population
+from hf_mlops.base.noise import generator_of
 from hf_mlops.population.chunk import minibatches
 from hf_mlops.population.draw import draw_forget_sets
 
@@ -30,7 +31,7 @@ def train_one(config: PopulationConfig, target: Target, train: Split, forgotten:
     network = copy.deepcopy(target.module).requires_grad_(True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.train_steps)
-    for batch in islice(minibatches(len(train), config.batch_size, torch.Generator()), config.train_steps):
+    for batch in islice(minibatches(len(train), config.batch_size, generator_of(0)), config.train_steps):
         loss = cross_entropy(network(train.images[batch]), train.labels[batch], reduction="none")
         optimiser.zero_grad()
         ((loss * weight[batch]).sum() / weight[batch].sum().clamp_min(1e-6)).backward()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_mlops import Dataset, HypernetConfig, Hypernetwork, Population, PopulationConfig
 from hf_mlops.base.groups import Groups
+from hf_mlops.base.noise import generator_of
 from hf_mlops.data.dataset import Split
 from hf_mlops.hypernet.batch import Batch, BatchDrawer, Kinds, further_groups
 from hf_mlops.hypernet.signal import LossSignal
@@ -53,7 +54,7 @@ def population(dataset: Dataset) -> Population:
 class WithoutNoise(BatchDrawer):
     """Shows what lies under the noise."""
 
-    def times(self) -> Tensor:
+    def times(self, generator: object) -> Tensor:
         return torch.zeros(self.config.batch_size)
 
 
@@ -62,12 +63,12 @@ def drawer(population: Population, dataset: Dataset) -> BatchDrawer:
     hypernetwork = Hypernetwork.from_population(CONFIG, population, torch.full((3,), 1 / 3))
     guess = hypernetwork.denoiser.guess
     guess.coefficients[FLAGS, 0, :3] = 0.5 * torch.eye(3)  # a group that is forgotten, 1, or not, -1, makes a difference of 1
-    return WithoutNoise(hypernetwork, population, dataset, torch.Generator().manual_seed(0))
+    return WithoutNoise(hypernetwork, population, dataset)
 
 
 @pytest.fixture
 def batch(drawer: BatchDrawer) -> Batch:
-    return drawer.draw()
+    return drawer.draw(0)
 
 
 def rows_of(batch: Batch, population: Population) -> Tensor:
@@ -134,11 +135,17 @@ def test_moved_rows_have_their_tokens_moved_by_the_linear_guess_and_others_as_th
 
 
 def test_noise_is_that_of_the_times(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
-    noisy = BatchDrawer(drawer.hypernetwork, population, dataset, torch.Generator().manual_seed(0)).draw()
+    noisy = BatchDrawer(drawer.hypernetwork, population, dataset).draw(0)
     assert noisy.time.min() >= 0 and noisy.time.max() <= 1 and 0.4 < noisy.time.mean() < 0.6
     share = torch.cos(noisy.time * torch.pi / 2)[:, None, None]
     noise = ((noisy.noisy - share * noisy.tokens) / (1 - share**2).sqrt())[PLAIN]
     assert abs(float(noise.mean())) < 0.2 and 0.8 < float(noise.std()) < 1.2
+
+
+def test_a_batch_is_that_of_its_step_whatever_was_drawn_before(drawer: BatchDrawer) -> None:
+    first, second, again = drawer.draw(3), drawer.draw(4), drawer.draw(3)
+    assert torch.equal(first.weights, again.weights) and torch.equal(first.images, again.images)
+    assert not torch.equal(first.weights, second.weights)
 
 
 def test_images_are_of_the_training_split(batch: Batch, dataset: Dataset) -> None:
@@ -148,7 +155,7 @@ def test_images_are_of_the_training_split(batch: Batch, dataset: Dataset) -> Non
 
 def test_only_groups_that_are_classes_are_left_out(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
     others = replace(dataset, groups=Groups(dataset.groups.names, are_classes=False))
-    batch = WithoutNoise(drawer.hypernetwork, population, others, torch.Generator().manual_seed(0)).draw()
+    batch = WithoutNoise(drawer.hypernetwork, population, others).draw(0)
     assert not batch.left_out.any()
     assert torch.equal(batch.noisy, batch.tokens)
 
@@ -156,7 +163,7 @@ def test_only_groups_that_are_classes_are_left_out(drawer: BatchDrawer, populati
 def test_one_further_group_has_a_chance_of_three_quarters_and_two_of_three_sixteenths() -> None:
     forgotten = torch.zeros(4000, 6, dtype=torch.bool)
     forgotten[:, 0] = True
-    further = further_groups(forgotten, torch.Generator().manual_seed(0))
+    further = further_groups(forgotten, generator_of(0))
     assert not further[:, 0].any()
     shares = (further.sum(1).bincount(minlength=5) / 4000).tolist()
     assert shares == pytest.approx([0, 3 / 4, 3 / 16, 3 / 64, 1 / 64], abs=0.02)
@@ -165,6 +172,6 @@ def test_one_further_group_has_a_chance_of_three_quarters_and_two_of_three_sixte
 
 def test_one_group_is_always_retained() -> None:
     all_but_two = torch.tensor([[True, False, True, False]]).repeat(50, 1)
-    assert (further_groups(all_but_two, torch.Generator().manual_seed(0)).sum(1) == 1).all()
+    assert (further_groups(all_but_two, generator_of(0)).sum(1) == 1).all()
     all_but_one = torch.tensor([[True, False]])
-    assert not further_groups(all_but_one, torch.Generator().manual_seed(0)).any()
+    assert not further_groups(all_but_one, generator_of(0)).any()

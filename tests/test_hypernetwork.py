@@ -21,6 +21,7 @@ from hf_mlops import (
     train_population,
 )
 from hf_mlops.base.artifact import read
+from hf_mlops.base.noise import SampleNoise
 from hf_mlops.compute.losses import set_means
 from hf_mlops.hypernet.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
 from hf_mlops.hypernet.training import Trainer
@@ -76,17 +77,13 @@ def test_samples_are_of_all_the_data_orders_that_targets_were_trained_in(
     sampled = hypernetwork.sample("7", 60, steps=1).weights
     rows = population.final & ~population.reference
     trained, order = population.weights[rows], population.order[rows]
-    drawn = torch.tensor([_drawn_order(seed) for seed in range(60)])
+    drawn = torch.tensor([SampleNoise(seed).choose(3) for seed in range(60)])
     own, others = [], []
     for one, other in product(range(3), repeat=2):
         of_samples = sampled[drawn == one].mean(0) - sampled.mean(0)
         of_targets = trained[order == other].mean(0) - trained.mean(0)
         (own if one == other else others).append(cosine_similarity(of_samples, of_targets, 0).item())
     assert min(own) > 0.2 and max(others) < 0.1
-
-
-def _drawn_order(seed: int) -> int:
-    return int(torch.randint(3, (1,), generator=torch.Generator().manual_seed(seed)))
 
 
 @pytest.mark.parametrize(
@@ -96,6 +93,8 @@ def _drawn_order(seed: int) -> int:
         ({"n": -1}, "n_samples = -1"),
         ({"n": 10**9}, "n_samples = 1000000000"),
         ({"seed": -1}, "seed = -1"),
+        ({"seed": 2**62 + 1}, "seed = 4611686018427387905 is not allowed; allowed: 0 to 4611686018427387904"),
+        ({"seed": 2**62, "n": 2}, "seed = 4611686018427387904 is not allowed; allowed: 0 to 4611686018427387903"),
         ({"steps": 0}, "steps = 0"),
         ({"sampler": "euler"}, "unknown sampler 'euler'"),
         ({"retain_loss": -1.0}, "retain_loss = -1.0"),

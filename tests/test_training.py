@@ -22,21 +22,22 @@ def config(request: pytest.FixtureRequest) -> HypernetConfig:
 
 
 def test_both_losses_fall(config: HypernetConfig, population: Population, digits: Dataset) -> None:
-    trainer = Trainer(replace(config, train_steps=150, batch_size=64, behaviour=0.1), population, digits, "cpu")
+    trainer = Trainer(replace(config, train_steps=300, batch_size=64, behaviour=0.1), population, digits, "cpu")
 
     def on_the_same_batches() -> Tensor:
-        generator, trainer.drawer.generator = trainer.drawer.generator, torch.Generator().manual_seed(1)
-        with torch.no_grad():
-            losses = torch.stack([torch.stack(trainer.losses()) for _ in range(20)]).mean(0)
-        trainer.drawer.generator = generator
-        return losses
+        step, losses = trainer.step, []
+        for trainer.step in range(1000, 1020):
+            with torch.no_grad():
+                losses.append(torch.stack(trainer.losses()))
+        trainer.step = step
+        return torch.stack(losses).mean(0)
 
     before = on_the_same_batches()
-    for _ in range(150):
+    for _ in range(300):
         trainer.train_step()
     weight, behaviour = (on_the_same_batches() / before).tolist()
-    assert weight < 0.99
-    assert behaviour < 0.95
+    assert weight < 0.95
+    assert behaviour < 0.97
 
 
 def test_training_is_the_same_for_a_seed(config: HypernetConfig, population: Population, digits: Dataset) -> None:
@@ -180,8 +181,8 @@ def test_the_losses_of_a_batch_are_judged_on_its_targets_images_and_classes_left
     population: Population, digits: Dataset
 ) -> None:
     trainer = Trainer(replace(SHORT, log_error=0.5), population, digits, "cpu")
-    batch = trainer.drawer.draw()
-    trainer.drawer.draw = lambda: batch  # type: ignore[method-assign]
+    batch = trainer.drawer.draw(0)
+    trainer.drawer.draw = lambda step: batch  # type: ignore[method-assign]
     with torch.no_grad():
         weight, behaviour = trainer.losses()
         predicted = trainer.model(batch.noisy, batch.time, batch.signal)

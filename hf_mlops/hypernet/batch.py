@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.diffusion import add_noise
 from hf_mlops.hypernet.model import UNTOLD, Hypernetwork
@@ -66,17 +68,16 @@ class Kinds(NamedTuple):
 
 
 class BatchDrawer:
-    """Draws batches of a population's training rows.
+    """Draws batches of a population's training rows, the same for every device.
 
     Args:
         hypernetwork: an untrained one for the population; batches lie on its device.
         population: only its training rows are used.
         dataset: its training images are drawn from.
-        generator: on the CPU, so that batches are the same for every device.
     """
 
-    def __init__(self, hypernetwork: Hypernetwork, population: Population, dataset: Dataset, generator: torch.Generator):
-        self.hypernetwork, self.groups, self.generator = hypernetwork, dataset.groups, generator
+    def __init__(self, hypernetwork: Hypernetwork, population: Population, dataset: Dataset):
+        self.hypernetwork, self.groups = hypernetwork, dataset.groups
         self.config, self.device = hypernetwork.config, hypernetwork.device
         self.kinds = Kinds.of(self.config.batch_size, self.config.composed)
         rows = ~population.reference
@@ -87,19 +88,20 @@ class BatchDrawer:
         self.ends = population.final[rows].nonzero()[:, 0]
         self.images = dataset.train.images.to(self.device)
 
-    def draw(self) -> Batch:
-        """The next batch."""
-        kinds, size, generator = self.kinds, self.config.batch_size, self.generator
-        rows = torch.randint(len(self.tokens), (size,), generator=generator)
-        rows[kinds.at_end] = self.ends[torch.randint(len(self.ends), (kinds.at_end.stop,), generator=generator)]
-        images = self.images[torch.randint(len(self.images), (self.config.images,), generator=generator).to(self.device)]
-        time = self.times().to(self.device)
-        noise = torch.randn(size, *self.tokens.shape[1:], generator=generator).to(self.device)
+    def draw(self, step: int) -> Batch:
+        """The batch of an optimiser step; it does not depend on those before."""
+        generator = generator_of(seed_of("batch", self.config.seed, step))
+        kinds, size = self.kinds, self.config.batch_size
+        rows = torch.from_numpy(generator.integers(len(self.tokens), size=size))
+        rows[kinds.at_end] = self.ends[torch.from_numpy(generator.integers(len(self.ends), size=kinds.at_end.stop))]
+        images = self.images[torch.from_numpy(generator.integers(len(self.images), size=self.config.images)).to(self.device)]
+        time = self.times(generator).to(self.device)
+        noise = torch.from_numpy(generator.standard_normal((size, *self.tokens.shape[1:]), np.float32)).to(self.device)
 
         forgotten, order = self.forgotten[rows], self.order[rows]
         order[kinds.start] = UNTOLD
         left_out = torch.zeros_like(forgotten)
-        left_out[kinds.composed] = self.left_out(forgotten[kinds.composed])
+        left_out[kinds.composed] = self.left_out(forgotten[kinds.composed], generator)
 
         rows = rows.to(self.device)
         tokens, signal = self.tokens[rows], self.signal[rows]
@@ -110,13 +112,13 @@ class BatchDrawer:
         noisy = add_noise(under_noise, noise, time)
         return Batch(noisy, time, signal, tokens, self.weights[rows], left_out.to(self.device), images)
 
-    def times(self) -> Float[Tensor, " rows"]:
+    def times(self, generator: np.random.Generator) -> Float[Tensor, " rows"]:
         """Noise levels of a batch, 0 to 1."""
-        return torch.rand(self.config.batch_size, generator=self.generator)
+        return torch.from_numpy(generator.random(self.config.batch_size, np.float32))
 
-    def left_out(self, forgotten: Bool[Tensor, "rows groups"]) -> Bool[Tensor, "rows groups"]:
+    def left_out(self, forgotten: Bool[Tensor, "rows groups"], generator: np.random.Generator) -> Bool[Tensor, "rows groups"]:
         """Which classes to leave out of targets that forgot these groups: none where groups are not classes."""
-        return further_groups(forgotten, self.generator) if self.groups.are_classes else torch.zeros_like(forgotten)
+        return further_groups(forgotten, generator) if self.groups.are_classes else torch.zeros_like(forgotten)
 
     def _signal(
         self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
@@ -129,8 +131,8 @@ class BatchDrawer:
         return self._signal(self.hypernetwork.prompts.usual_losses(forgotten), forgotten, order)
 
 
-def further_groups(forgotten: Bool[Tensor, "rows groups"], generator: torch.Generator) -> Bool[Tensor, "rows groups"]:
+def further_groups(forgotten: Bool[Tensor, "rows groups"], generator: np.random.Generator) -> Bool[Tensor, "rows groups"]:
     """Draws groups to leave out beside those forgotten: one with chance 3/4, two with 3/16, and so on, but never the last."""
-    wanted = torch.empty(len(forgotten), 1).geometric_(0.75, generator=generator)
-    shuffled = (torch.rand(forgotten.shape, generator=generator) + forgotten).argsort(1).argsort(1)  # those retained first
+    wanted = torch.from_numpy(generator.geometric(0.75, (len(forgotten), 1)))
+    shuffled = (torch.from_numpy(generator.random(forgotten.shape)) + forgotten).argsort(1).argsort(1)  # those retained first
     return shuffled < wanted.minimum((~forgotten).sum(1, keepdim=True) - 1)

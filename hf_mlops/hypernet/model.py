@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from hf_mlops.base import artifact
 from hf_mlops.base.config import check_config, config_from
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.groups import Groups
+from hf_mlops.base.noise import MAX_SEED, SEEDS, SampleNoise, is_seed, torch_seed_of
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.device import choose_device
 from hf_mlops.compute.tensors import read_tensors, write_tensors
@@ -30,6 +31,7 @@ DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retraine
 DEFAULT_START_TIME = 0.8  # of 0.2 to 0.8, fewest predictions changed and most accurate (python -m benchmarks.start)
 UNTOLD = -1  # instead of a data order
 MAX_SAMPLES = 10_000  # of one spec in one call
+TOGETHER = 8  # samples of neighbouring seeds, which are always computed as one batch: the last bits depend on its size
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class HypernetConfig:
                 "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "clip": (lambda x: x > 0, "above 0"),
                 "ema": (lambda x: 0 <= x < 1, "0 to below 1"),
-                "seed": (lambda n: n >= 0, "a whole number from 0"),
+                "seed": (is_seed, SEEDS),
             },
         )
 
@@ -124,7 +126,7 @@ class Hypernetwork(nn.Module):
         self.config, self.target, self.groups, self.made_from = config, target, groups, made_from
         self.space, self.signal, self.prompts, self.orders = space, signal, prompts, orders
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(torch_seed_of("denoiser", config.seed))
             self.denoiser = Denoiser(
                 space.tokens, space.width, signal.width + orders, config.width, config.layers, config.heads
             )
@@ -165,42 +167,6 @@ class Hypernetwork(nn.Module):
             part.to(device)
         return self
 
-    @torch.no_grad()
-    def sample_losses(
-        self,
-        losses: Float[Tensor, "models groups"],
-        forgotten: Bool[Tensor, "models groups"],
-        seeds: Sequence[int],
-        steps: int = DEFAULT_STEPS,
-        sampler: str = "ddim",
-        start: Float[Tensor, " params"] | None = None,
-        start_time: float = 1.0,
-    ) -> Float[Tensor, "models params"]:
-        """Samples one classifier for each row of prompted losses.
-
-        Args:
-            losses: asked for on every group, nats; forgotten: the groups in D_f; seeds: one a sample.
-            steps: denoising steps; sampler: a name in `diffusion.SAMPLERS`.
-            start, start_time: weights to stay near, and how far to go from them: see `sample`.
-
-        Returns:
-            weights on the CPU.
-        """
-        device = self.device
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        shape = (self.space.tokens, self.space.width)
-        order = torch.cat([torch.randint(self.orders, (1,), generator=g) for g in generators])
-        if start is not None:
-            order.fill_(UNTOLD)
-        signal = self.condition(losses.to(device), forgotten.to(device), order.to(device))
-
-        def noise() -> Tensor:
-            return torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
-
-        near = None if start is None else self.space.encode(start[None].to(device)).float()
-        tokens = diffusion.sample(lambda x, time: self.denoiser(x, time, signal), noise, steps, sampler, near, start_time)
-        return self.space.decode(tokens).cpu()
-
     def sample(
         self,
         forget: str | ForgetSpec,
@@ -217,8 +183,8 @@ class Hypernetwork(nn.Module):
 
         Args:
             forget: a forget spec: `"7"`, `"3,5"`, a group's name, `""` for none.
-            n: how many; sample i has the seed `seed` + i, which alone gives the same weights again (up to rounding).
-            seed: from 0.
+            n: how many; sample i has the seed `seed` + i, which alone gives the same weights again, bit for bit.
+            seed: of the first, from 0 to `noise.MAX_SEED`.
             steps: denoising steps.
             retain_loss, forget_loss: mean loss asked for on D_r and D_f, nats; by default that of retrained targets.
             sampler: a name in `diffusion.SAMPLERS`.
@@ -232,7 +198,7 @@ class Hypernetwork(nn.Module):
         spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.groups.names)
         for name, value, low, high in (
             ("n_samples", n, 1, MAX_SAMPLES),
-            ("seed", seed, 0, 2**62),
+            ("seed", seed, 0, MAX_SEED + 1 - n),
             ("steps", steps, 1, 1000),
         ):
             if not low <= value <= high:
@@ -243,11 +209,41 @@ class Hypernetwork(nn.Module):
                 f" {self.target.architecture}, ({self.target.size},), all finite"
             )
         prompt = self.prompts.prompt(spec, retain_loss, forget_loss)
-        seeds = tuple(range(seed, seed + n))
-        losses, forgotten = prompt.losses.expand(n, -1), torch.tensor(spec.mask).expand(n, -1)
+        forgotten, first = torch.tensor(spec.mask), seed - seed % TOGETHER
+        near = None if start is None else self.space.encode(start[None].to(self.device)).float()
         start_time = 1.0 if start is None else start_time
-        weights = self.sample_losses(losses, forgotten, seeds, steps, sampler, start, start_time)
-        return Samples(spec, seeds, weights, prompt)
+        weights = torch.cat(
+            [
+                self._sample_together(prompt.losses, forgotten, some, steps, sampler, near, start_time)
+                for some in range(first, seed + n, TOGETHER)
+            ]
+        )
+        return Samples(spec, tuple(range(seed, seed + n)), weights[seed - first :][:n], prompt)
+
+    @torch.no_grad()
+    def _sample_together(
+        self,
+        losses: Float[Tensor, " groups"],
+        forgotten: Bool[Tensor, " groups"],
+        first: int,
+        steps: int,
+        sampler: str,
+        near: Float[Tensor, "1 tokens token_width"] | None,
+        start_time: float,
+    ) -> Float[Tensor, "models params"]:
+        """The `TOGETHER` samples from the seed `first` on."""
+        device, noises = self.device, [SampleNoise(seed) for seed in range(first, first + TOGETHER)]
+        order = torch.tensor([noise.choose(self.orders) for noise in noises])
+        if near is not None:
+            order.fill_(UNTOLD)
+        losses, forgotten = losses.expand(TOGETHER, -1), forgotten.expand(TOGETHER, -1)
+        signal = self.condition(losses.to(device), forgotten.to(device), order.to(device))
+
+        def draw() -> Tensor:
+            return torch.from_numpy(np.stack([n.normal((self.space.tokens, self.space.width)) for n in noises])).to(device)
+
+        tokens = diffusion.sample(lambda x, time: self.denoiser(x, time, signal), draw, steps, sampler, near, start_time)
+        return self.space.decode(tokens).cpu()
 
     def save(self, directory: Path) -> None:
         """Writes hypernetwork.safetensors and hypernetwork.json.

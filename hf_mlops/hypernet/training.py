@@ -81,7 +81,7 @@ class Trainer:
         groups = len(dataset.groups)
         share = torch.bincount(dataset.validation.groups, minlength=groups) / len(dataset.validation)
         self.hypernetwork = Hypernetwork.from_population(config, population, share).place(self.device)
-        self.drawer = self.drawer_class(self.hypernetwork, population, dataset, torch.Generator().manual_seed(config.seed))
+        self.drawer = self.drawer_class(self.hypernetwork, population, dataset)
         self.target = population.target.to(self.device)
         self.model = self.hypernetwork.denoiser.train()
         self.model.guess.fit(self.drawer.signal, self.drawer.tokens)
@@ -112,7 +112,7 @@ class Trainer:
 
     def losses(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Weight-space and behavioural loss on the next batch."""
-        batch = self.drawer.draw()
+        batch = self.drawer.draw(self.step)
         predicted = self.model(batch.noisy, batch.time, batch.signal)
         weight = weight_loss(predicted, batch.tokens, batch.left_out)
         if self.config.behaviour == 0:
@@ -144,7 +144,6 @@ class Trainer:
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"average.{name}": tensor for name, tensor in self.average.state_dict().items()},
             **moments,
-            "generator": self.drawer.generator.get_state(),
         }
         with artifact.whole_directory(Path(directory)) as folder:
             write_tensors(folder, "training", tensors, {**self.hypernetwork.about, "step": self.step})
@@ -172,7 +171,6 @@ class Trainer:
             number, name = key.split(".")
             state["state"].setdefault(int(number), {})[name] = tensor
         self.optimiser.load_state_dict(state)
-        self.drawer.generator.set_state(tensors["generator"])
         self.schedule.last_epoch = self.step = step
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * self._learning_rate(step)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from hf_mlops.base.noise import generator_of
 from hf_mlops.compute.device import choose_device, fast_products
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.config import OPTIMISERS, PopulationConfig
@@ -26,7 +28,7 @@ class Chunk:
 
     Args:
         forgotten: the groups in the D_f of each run.
-        seed: of the data order that the runs share and of their sample weights.
+        seed: of the data order that the runs share and of their sample weights, from `noise.seed_of`.
     """
 
     forgotten: Bool[Tensor, "runs groups"]
@@ -95,8 +97,8 @@ def _checkpoints(
 ) -> Iterator[tuple[int, Tensor]]:
     """Trains; gives (step, weights (runs, params)) at every checkpoint."""
     train, runs = dataset.train, len(chunk.forgotten)
-    generator = torch.Generator().manual_seed(chunk.seed)  # on the CPU, so that it is the same for every device
-    noise = torch.rand(runs, len(train), generator=generator) * 2 - 1
+    generator = generator_of(chunk.seed)
+    noise = torch.from_numpy(generator.random((runs, len(train)), np.float32)) * 2 - 1
     kept = ~chunk.forgotten[:, train.groups]  # (runs, images): a run's D_f has weight 0
     sample_weight = ((1 + config.weight_noise * noise) * kept).to(device)
     train = train.to(device)
@@ -124,7 +126,7 @@ def _checkpoints(
             yield step, target.flatten({name: tensor.detach() for name, tensor in state.items()})
 
 
-def minibatches(count: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " batch"]]:
+def minibatches(count: int, size: int, generator: np.random.Generator) -> Iterator[Int[Tensor, " batch"]]:
     """Endless minibatches of indices, a fresh permutation for every pass over the data."""
     while True:
-        yield from torch.randperm(count, generator=generator).split(size)
+        yield from torch.from_numpy(generator.permutation(count)).split(size)

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from hf_mlops.base.config import check_config
+from hf_mlops.base.noise import SEEDS, is_seed
 from hf_mlops.population.networks import ALLOWED, is_architecture
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -57,7 +58,7 @@ class PopulationConfig:
                 "held_out_pairs": (lambda x: 0 <= x <= 0.5, "0 to 0.5"),
                 "reference_runs": whole,
                 "chunk": whole,
-                "seed": (lambda n: n >= 0, "a whole number from 0"),
+                "seed": (is_seed, SEEDS),
             },
         )
 

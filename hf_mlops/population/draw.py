@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.population.config import PopulationConfig
 
 PAIRS_REFERRED_TO = 100  # at most, beside those held out
@@ -34,7 +35,7 @@ class ForgetSets:
 
 def draw_forget_sets(config: PopulationConfig, groups: int) -> ForgetSets:
     """Draws what the runs of a population forget, of this many groups; no set holds all of them."""
-    rng = np.random.default_rng(config.seed)
+    rng = generator_of(seed_of("forget sets", config.seed))
     pairs = list(combinations(range(groups), 2)) if groups > 2 else []
     rng.shuffle(pairs)
     count = round(config.held_out_pairs * len(pairs))

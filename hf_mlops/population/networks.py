@@ -16,6 +16,7 @@ from torch.func import functional_call, vmap
 
 from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.base.noise import torch_seed_of
 
 Shape = tuple[int, int, int]
 
@@ -146,7 +147,7 @@ def build(architecture: str, shape: Shape, classes: int, seed: int) -> nn.Module
             parameters of its own.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(torch_seed_of("initialisation", seed))
         make = ARCHITECTURES.get(architecture) or _callable(architecture)
         try:
             network = make(shape, classes)

@@ -14,6 +14,7 @@ from torch import Tensor
 from hf_mlops.base.artifact import whole_directory
 from hf_mlops.base.config import config_from
 from hf_mlops.base.groups import Groups
+from hf_mlops.base.noise import seed_of
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.chunk import Chunk
@@ -131,7 +132,7 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
     """
     sets = draw_forget_sets(config, len(dataset.groups))
     parts = [*sets.training.split(config.chunk), *sets.reference.split(config.chunk) * config.reference_runs]
-    chunks = [Chunk(part, config.seed * 1_000_003 + number) for number, part in enumerate(parts, start=1)]
+    chunks = [Chunk(part, seed_of("population", config.seed, number)) for number, part in enumerate(parts)]
     rows = execute("population", config, dataset, chunks, device, engine)
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     firsts = accumulate(map(len, parts[:-1]), initial=0)
@@ -174,6 +175,6 @@ def retrain(
         weights on the CPU.
     """
     parts = enumerate(forgotten.split(together or config.chunk))
-    chunks = [Chunk(part, 2**40 + seed * 1_000_003 + number) for number, part in parts]
+    chunks = [Chunk(part, seed_of("retrain", seed, number)) for number, part in parts]
     rows = execute("retraining", replace(config, checkpoints=1), dataset, chunks, device, engine)
     return torch.cat([one.weights for one in rows])

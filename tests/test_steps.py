@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +15,24 @@ import pytest
 import torch
 from mlflow.entities import Run, RunData, RunInfo
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+from safetensors.torch import save_file
+from torch import nn
 
 from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig, Hypernetwork, PopulationConfig, Reference, Target, load_dataset
+from hf_mlops.base import source
+from hf_mlops.base.artifact import write
 from hf_mlops.export.weights import to_onnx
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.registry.models import Champion
-from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, STEP
-from hf_mlops.registry.runs import find_run, fingerprint_of, step_run
+from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, RESUMABLE, STEP
+from hf_mlops.registry.runs import BROKEN_OFF, find_run, step_run
 from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps import export
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
-from hf_mlops.steps.hypernet import Hypernet
+from hf_mlops.steps.hypernet import Checkpoints, Hypernet
 from hf_mlops.steps.main import Main, once
 from hf_mlops.steps.step import Step
 from hf_mlops.steps.targets import Targets, find_targets
@@ -57,7 +62,10 @@ def a_version(name: str = "hyperforget", run_id: str = "r1", tags: dict[str, str
 
 def a_champion(run_id: str = "r1") -> Champion:
     """One whose networks are not looked at."""
-    return Champion(Hypernetwork.__new__(Hypernetwork), Reference.__new__(Reference), A_TEMPLATE, a_version(run_id=run_id))
+    hypernetwork = Hypernetwork.__new__(Hypernetwork)
+    nn.Module.__init__(hypernetwork)
+    hypernetwork.denoiser = nn.Linear(1, 1)  # type: ignore[assignment]
+    return Champion(hypernetwork, Reference.__new__(Reference), A_TEMPLATE, a_version(run_id=run_id))
 
 
 def moved_on(dataset: Dataset) -> Dataset:
@@ -107,10 +115,8 @@ def test_every_input_of_forget_counts(digits: Dataset) -> None:
         replace(step, gates=Gates(max_forget_accuracy=0.5)),
         replace(step, sampling=Sampling(seed=1)),
         replace(step, sampling=Sampling(forget_loss=3.0)),
-        replace(step, sampling=Sampling(start="models:/a@b")),
-        replace(step, sampling=Sampling(start="models:/a@b", start_time=0.5)),
     ]
-    assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 9
+    assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 7
 
 
 def test_a_start_time_counts_only_where_there_is_a_start() -> None:
@@ -121,7 +127,106 @@ def test_a_start_time_counts_only_where_there_is_a_start() -> None:
 
 def test_export_is_known_by_the_classifier_and_the_folder() -> None:
     step = Export(a_version("hyperforget-classifier"), "7", Path("out"))
-    assert step.fingerprint == fingerprint_of("export", {"classifier": "hyperforget-classifier/3", "output": "out"})
+    others = [replace(step, version=a_version("another")), replace(step, output=Path("elsewhere"))]
+    assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
+STEPS = {
+    "targets": lambda data: Targets(PopulationConfig(), data, "cpu"),
+    "hypernet": lambda data: Hypernet(HypernetConfig(), GATES, a_run("t1"), data, "cpu"),
+    "evaluate": lambda data: Evaluate(a_champion(), data),
+    "forget": lambda data: Forget(a_champion(), data, ForgetSpec.of([7], TEN), GATES, Sampling()),
+    "export": lambda data: Export(a_version("hyperforget-classifier"), "7", Path("out")),
+}
+ALL = set(STEPS)
+CODE_OF = {  # the steps whose results an edit of a file may change
+    "base/spec.py": ALL,
+    "serving/classifier.py": ALL,
+    "compute/ridge.py": ALL,
+    "data/splitting.py": ALL - {"export"},
+    "population/chunk.py": ALL - {"export"},
+    "hypernet/diffusion.py": ALL - {"export", "targets"},
+    "audit/gates.py": ALL - {"export", "targets"},
+    "export/weights.py": ALL - {"export", "targets"},
+    "report/pictures.py": set(),
+    "registry/runs.py": set(),
+    "registry/models.py": {"hypernet", "forget"},
+    "registry/pyfunc.py": {"hypernet"},
+    "steps/step.py": ALL,
+    "steps/main.py": set(),
+    **{f"steps/{name}.py": {name} for name in STEPS},
+}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package's source, to edit."""
+    shutil.copytree(source.PACKAGE, tmp_path / "hf_mlops", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(source, "PACKAGE", tmp_path / "hf_mlops")
+    source.source_digest.cache_clear()
+    yield tmp_path / "hf_mlops"
+    source.source_digest.cache_clear()
+
+
+@pytest.mark.parametrize("file", CODE_OF)
+def test_an_edit_counts_for_the_steps_whose_results_it_may_change_and_for_no_other(
+    file: str, package: Path, digits: Dataset
+) -> None:
+    before = {name: make(digits).fingerprint for name, make in STEPS.items()}
+    with (package / file).open("a") as text:
+        text.write("# a comment\n")
+    source.source_digest.cache_clear()
+    assert {name for name, make in STEPS.items() if make(digits).fingerprint != before[name]} == CODE_OF[file]
+
+
+@pytest.mark.parametrize("library", source.LIBRARIES)
+def test_another_version_of_a_library_counts_for_every_step(
+    library: str, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {make(digits).fingerprint for make in STEPS.values()}
+    installed = source.version
+    monkeypatch.setattr(source, "version", lambda name: "0.1" if name == library else installed(name))
+    assert before.isdisjoint(make(digits).fingerprint for make in STEPS.values())
+
+
+def test_the_start_weights_count_not_only_where_they_are(digits: Dataset, tmp_path: Path) -> None:
+    target, file, fingerprints = Target.for_dataset("mlp-10", digits), tmp_path / "start.safetensors", []
+    champion = a_champion()
+    champion.hypernetwork.target = target
+    for value in (0.0, 1.0):
+        save_file({name: tensor.clone() for name, tensor in target.unflatten(torch.full((target.size,), value)).items()}, file)
+        spec = ForgetSpec.of([7], TEN)
+        fingerprints.append(Forget(champion, digits, spec, GATES, Sampling(start=str(file))).fingerprint)
+    assert fingerprints[0] != fingerprints[1]
+
+
+def a_checkpoint(folder: Path, value: float) -> None:
+    folder.mkdir()
+    write(folder, "training", {"weights": np.full(3, value)}, {"step": 5})
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_checkpoint_is_this_runs_own_before_it_is_deleted_where_it_was(
+    store: mlflow.MlflowClient, tmp_path: Path, whole: bool
+) -> None:
+    with pytest.raises(KeyboardInterrupt), step_run("hypernet", "c", {}) as broken_off:
+        a_checkpoint(tmp_path / "left", 1.0)
+        if not whole:
+            (tmp_path / "left" / "training.safetensors").write_bytes(b"cut")
+        Checkpoints(tmp_path / "left", broken_off, None).keep(5)
+        raise KeyboardInterrupt
+    found = find_run("hypernet", "c", {RESUMABLE: "true"}, BROKEN_OFF)
+    assert found is not None
+    with step_run("hypernet", "c", {}) as active:
+        checkpoints = Checkpoints(tmp_path / "taken", active, found)
+        checkpoints.go_on()
+        assert (tmp_path / "taken").exists() == whole
+        assert store.get_run(active.info.run_id).data.tags.get(RESUMABLE) == ("true" if whole else None)
+        assert store.get_run(found.info.run_id).data.tags[RESUMABLE] == "false"
+        assert not store.list_artifacts(found.info.run_id, "checkpoints")
+        assert bool(store.list_artifacts(active.info.run_id, "checkpoints")) == whole
+        checkpoints.drop()
+    assert not store.list_artifacts(active.info.run_id, "checkpoints")
 
 
 @pytest.mark.parametrize(
@@ -139,7 +244,7 @@ def test_targets_that_cannot_be_trained_are_refused_before_main_has_a_run(
     main = Main(recipe, digits, "", ForgetSpec.of([7], TEN), GATES, Path("out"), device=device)
     with pytest.raises(ValueError, match=message):
         main.run()
-    assert find_run("main", finished=False) is None
+    assert find_run("main", statuses=BROKEN_OFF) is None
 
 
 def test_fields_that_were_not_given_keep_the_recipes_value() -> None:
@@ -154,8 +259,13 @@ class Counted(Step):
     """A step that counts how often it is run."""
 
     name = "counted"
-    fingerprint = "f"
+    room = "base"
+    fingerprint = "f"  # type: ignore[assignment]
     runs: list[Run]
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        return {}
 
     def run(self) -> Run:
         with step_run(self.name, self.fingerprint, {}) as run:

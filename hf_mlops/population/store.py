@@ -44,7 +44,7 @@ class ChunkStore:
             "config": asdict(config),
             "data": dataset.digest,
             "initial": initial,
-            "code": source_digest(),
+            "code": source_digest("population"),
             "torch": torch.__version__,
             "device": device,
             "threads": threads,

@@ -72,6 +72,11 @@ class Champion:
     template: OnnxClassifier
     version: ModelVersion
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What it is to whatever is made with it: the run that made it, and the kind of device that it samples on."""
+        return {"champion": self.version.run_id or "", "device": self.hypernetwork.device.type}
+
     def __str__(self) -> str:
         """Name and version: `hyperforget/3`."""
         return f"{HYPERFORGET}/{self.version.version}"

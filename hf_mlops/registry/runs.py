@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,34 +15,34 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from hf_mlops.base.source import source_digest
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.registry.interruption import stop_if_interrupted
+from hf_mlops.registry.liveness import Heartbeat, end_lost_runs
 from hf_mlops.registry.names import CODE, FINGERPRINT, STEP
 
-
-def fingerprint_of(step: str, inputs: dict[str, Any]) -> str:
-    """Digest of all that decides a step's result: its name, its inputs (parameters, data, earlier runs) and the code."""
-    text = json.dumps({"step": step, "code": source_digest(), **inputs}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+FINISHED, BROKEN_OFF = ("FINISHED",), ("KILLED", "FAILED")  # statuses of a run
 
 
 def find_run(
-    step: str, fingerprint: str | None = None, tags: dict[str, str] | None = None, finished: bool = True
+    step: str, fingerprint: str | None = None, tags: dict[str, str] | None = None, statuses: tuple[str, ...] = FINISHED
 ) -> Run | None:
-    """The latest run of a step, in any experiment, with this fingerprint and these tags; None if there is none."""
+    """The latest run of a step, in any experiment, with this fingerprint, these tags and one of these statuses, if any."""
     wanted = {STEP: step, **({FINGERPRINT: fingerprint} if fingerprint else {}), **(tags or {})}
     conditions = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
-    conditions.append(f"attributes.status {'=' if finished else '!='} 'FINISHED'")
-    runs = mlflow.search_runs(
-        search_all_experiments=True,
-        filter_string=" and ".join(conditions),
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-        output_format="list",
-    )
-    return runs[0] if runs else None
+    found: list[Run] = []
+    for status in statuses:
+        found += mlflow.search_runs(
+            search_all_experiments=True,
+            filter_string=" and ".join([*conditions, f"attributes.status = '{status}'"]),
+            order_by=["attributes.start_time DESC"],
+            max_results=1,
+            output_format="list",
+        )
+    return max(found, key=lambda run: run.info.start_time, default=None)
 
 
 @contextmanager
-def step_run(step: str, fingerprint: str, params: dict[str, Any], tags: dict[str, str] | None = None) -> Iterator[Run]:
+def step_run(
+    step: str, fingerprint: str, params: dict[str, Any], tags: dict[str, str] | None = None, name: str = ""
+) -> Iterator[Run]:
     """Runs a step inside an MLflow run: the one that `mlflow run` made, a child of `main`'s, or a new one.
 
     Args:
@@ -52,15 +50,21 @@ def step_run(step: str, fingerprint: str, params: dict[str, Any], tags: dict[str
         fingerprint: of the step.
         params: the resolved configuration, logged as parameters `step.name`.
         tags: more tags.
+        name: of the run; by default the step's.
 
-    The run ends as KILLED on Ctrl-C and as FAILED on any other error; only a FINISHED one is found and used by others.
+    The run ends as KILLED on Ctrl-C and as FAILED on any other error; only a FINISHED one is found and used by others. Runs of
+    processes that were killed are ended first.
     """
     mlflow.set_system_metrics_sampling_interval(1)  # short runs are over before the default of 10 s
     mlflow.set_system_metrics_samples_before_logging(1)
     nested = mlflow.active_run() is not None
-    with mlflow.start_run(run_name=step if nested else None, nested=nested, log_system_metrics=True) as run:
+    if not nested:
+        end_lost_runs()
+    with mlflow.start_run(nested=nested, log_system_metrics=True) as run, Heartbeat(run.info.run_id):
         try:
-            mlflow.set_tags({STEP: step, FINGERPRINT: fingerprint, CODE: source_digest(), **(tags or {})})
+            about = {STEP: step, FINGERPRINT: fingerprint, CODE: source_digest()}
+            mlflow.set_tags({**about, **(tags or {})})
+            mlflow.MlflowClient().update_run(run.info.run_id, name=name or step)
             mlflow.log_params({f"{step}.{name}": value for name, value in params.items()})
             stop_if_interrupted()
             yield run

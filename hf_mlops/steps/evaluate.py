@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -15,7 +16,7 @@ from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS
 from hf_mlops.registry.models import Champion
-from hf_mlops.registry.runs import fingerprint_of, log_dataset, step_run
+from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.report import pictures
 from hf_mlops.steps.step import Step
 
@@ -33,6 +34,7 @@ class Evaluate(Step):
     """
 
     name = "evaluate"
+    room = "audit"
 
     champion: Champion
     dataset: Dataset
@@ -45,9 +47,8 @@ class Evaluate(Step):
         return {"n": self.n, "seed": self.seed, "steps": self.steps}
 
     @property
-    def fingerprint(self) -> str:
-        inputs = {"champion": self.champion.version.run_id, "data": self.dataset.digest, **self._sampling}
-        return fingerprint_of(self.name, inputs)
+    def inputs(self) -> dict[str, Any]:
+        return {**self.champion.identity, "data": self.dataset.digest, **self._sampling}
 
     def run(self) -> Run:
         hypernetwork, reference, dataset = self.champion.hypernetwork, self.champion.reference, self.dataset

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import mlflow
 from mlflow.entities import Run
@@ -14,7 +15,7 @@ from hf_mlops.base.artifact import whole_directory
 from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.registry.models import classifier_file
 from hf_mlops.registry.names import alias_of
-from hf_mlops.registry.runs import fingerprint_of, step_run
+from hf_mlops.registry.runs import step_run
 from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps.step import Step
 
@@ -30,6 +31,7 @@ class Export(Step):
     """
 
     name = "export"
+    room = "serving"
 
     version: ModelVersion
     slug: str
@@ -40,8 +42,8 @@ class Export(Step):
         return {"classifier": f"{self.version.name}/{self.version.version}", "output": str(self.output)}
 
     @property
-    def fingerprint(self) -> str:
-        return fingerprint_of(self.name, self._params)
+    def inputs(self) -> dict[str, Any]:
+        return self._params
 
     def run(self) -> Run:
         with step_run(self.name, self.fingerprint, self._params) as active:

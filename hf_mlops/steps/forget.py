@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from hf_mlops.audit.gates import Audit, Gates, audit_samples
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.select import best_fit
+from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
@@ -25,7 +27,7 @@ from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
 from hf_mlops.registry.names import CLASSIFIER, VERSION, alias_of
-from hf_mlops.registry.runs import fingerprint_of, log_dataset, step_run
+from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.steps.step import Step
 
 
@@ -60,6 +62,8 @@ class Forget(Step):
     """
 
     name = "forget"
+    room = "audit"
+    writes = ("registry/models.py",)
 
     champion: Champion
     dataset: Dataset
@@ -68,19 +72,24 @@ class Forget(Step):
     sampling: Sampling
 
     @property
-    def fingerprint(self) -> str:
-        inputs = {
-            "champion": self.champion.version.run_id,
+    def inputs(self) -> dict[str, Any]:
+        return {
+            **self.champion.identity,
             "data": self.dataset.digest,
             "spec": str(self.spec),
             "gates": asdict(self.gates),
             **self.sampling.params,
+            "start_sha256": "" if self.start is None else sha256(self.start.numpy().tobytes()),
         }
-        return fingerprint_of(self.name, inputs)
+
+    @cached_property
+    def start(self) -> Float[Tensor, " params"] | None:
+        """The weights to stay near."""
+        return load_start(self.sampling.start, self.champion.hypernetwork.target) if self.sampling.start else None
 
     def run(self) -> Run:
         target, dataset, spec = self.champion.hypernetwork.target, self.dataset, self.spec
-        start = load_start(self.sampling.start, target) if self.sampling.start else None
+        start = self.start
         params = {"hypernetwork": str(self.champion), "spec": str(spec), **self.sampling.params, **asdict(self.gates)}
         with step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "audit")

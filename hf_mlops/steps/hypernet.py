@@ -6,16 +6,19 @@ import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import mlflow
 import pandas as pd
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from hf_mlops.audit.gates import Gates
 from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.sweeps import audit_specs
 from hf_mlops.audit.tables import SINGLE, kind_of, spec_table, summary
-from hf_mlops.base.errors import GateFailure
+from hf_mlops.base import artifact
+from hf_mlops.base.errors import DamagedArtifact, GateFailure
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
@@ -23,7 +26,7 @@ from hf_mlops.hypernet.training import train_hypernetwork
 from hf_mlops.population.population import Population
 from hf_mlops.registry.models import register_hypernetwork
 from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, HYPERFORGET, POPULATION, RESUMABLE, VERSION
-from hf_mlops.registry.runs import artifacts_of, delete_artifacts, find_run, fingerprint_of, log_dataset, step_run
+from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
 from hf_mlops.steps.step import Step
 
 
@@ -40,6 +43,8 @@ class Hypernet(Step):
     """
 
     name = "hypernet"
+    room = "audit"
+    writes = ("registry/models.py", "registry/pyfunc.py")
 
     config: HypernetConfig
     gates: Gates
@@ -48,24 +53,23 @@ class Hypernet(Step):
     device: str = "auto"
 
     @property
-    def fingerprint(self) -> str:
-        inputs = {
+    def inputs(self) -> dict[str, Any]:
+        return {
             "config": asdict(self.config),
             "gates": asdict(self.gates),
             "targets": self.targets.info.run_id,
             "device": choose_device(self.device).type,
         }
-        return fingerprint_of(self.name, inputs)
 
     def run(self) -> Run:
         config, dataset, device = self.config, self.dataset, self.device
-        interrupted = find_run(self.name, self.fingerprint, {RESUMABLE: "true"}, finished=False)
         population = Population.load(artifacts_of(self.targets, POPULATION))
         dataset.require(population.made_from)
         made_of = {"dataset": dataset.name, "device": device, "targets_run": self.targets.info.run_id}
         params = {**made_of, **asdict(config), **asdict(self.gates)}
         with TemporaryDirectory() as folder, step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "training")
+            interrupted = find_run(self.name, self.fingerprint, {RESUMABLE: "true"}, BROKEN_OFF)
             checkpoints = Checkpoints(Path(folder) / "checkpoint", active, interrupted)
             checkpoints.go_on()
             hypernetwork = train_hypernetwork(
@@ -111,10 +115,20 @@ class Checkpoints:
     kept: list[str] = field(default_factory=list)
 
     def go_on(self) -> None:
-        """Gets the checkpoint of the interrupted run, if there is one."""
-        if self.interrupted is not None:
+        """Takes over the checkpoint of the interrupted run, if any; it is this run's own before it is deleted there."""
+        if self.interrupted is None:
+            return
+        step = self.interrupted.data.tags[CHECKPOINT]
+        try:
+            shutil.copytree(artifacts_of(self.interrupted, step), self.folder)
+            artifact.read(self.folder, "training")
+        except (OSError, MlflowException, DamagedArtifact) as error:
+            print(f"the checkpoint of the interrupted run {self.interrupted.info.run_id} cannot be used: {error}")
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
             print(f"going on from the checkpoint of the interrupted run {self.interrupted.info.run_id}")
-            shutil.copytree(artifacts_of(self.interrupted, self.interrupted.data.tags[CHECKPOINT]), self.folder)
+            self.keep(int(step.rpartition("/")[2]))
+        self._drop_of(self.interrupted)
 
     def keep(self, step: int) -> None:
         """Tags the run only with a checkpoint that is there whole, then drops the one before."""
@@ -125,10 +139,14 @@ class Checkpoints:
             delete_artifacts(self.active, old)
 
     def drop(self) -> None:
-        """Deletes all of them, of both runs."""
-        for unneeded in filter(None, (self.interrupted, self.active if self.kept else None)):
-            mlflow.MlflowClient().set_tag(unneeded.info.run_id, RESUMABLE, "false")
-            delete_artifacts(unneeded, CHECKPOINTS)
+        """Deletes them."""
+        if self.kept:
+            self._drop_of(self.active)
+
+    @staticmethod
+    def _drop_of(run: Run) -> None:
+        mlflow.MlflowClient().set_tag(run.info.run_id, RESUMABLE, "false")
+        delete_artifacts(run, CHECKPOINTS)
 
 
 def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, gates: Gates) -> pd.DataFrame:

@@ -43,6 +43,7 @@ class Main(Step):
     """
 
     name = "main"
+    room = "audit"
 
     recipe: Recipe
     dataset: Dataset
@@ -69,9 +70,9 @@ class Main(Step):
         }
 
     @property
-    def fingerprint(self) -> str:
-        """Empty: the whole path is gone through each time; its steps are found by their own fingerprints."""
-        return ""
+    def inputs(self) -> dict[str, Any]:
+        """Not looked at: the whole path is gone through each time; its steps are found by their own fingerprints."""
+        return self.configuration
 
     def run(self) -> Run:
         dataset, slug = self.dataset, self.spec.slug

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mlflow.entities import Run
+
+from hf_mlops.base.source import library_versions, source_digest
 
 
 class Step(ABC):
     """A step is a frozen dataclass of its inputs: `Targets(config, dataset, device).run()`.
 
-    It refuses wrong inputs with a ValueError when it is made, or else in `run` before it leaves anything.
+    It refuses wrong inputs with a BadRequest when it is made, or else in `run` before it leaves anything.
     """
 
     name: ClassVar[str]  # of its entry point
+    room: ClassVar[str]  # the uppermost one whose code decides its result
+    writes: ClassVar[tuple[str, ...]] = ()  # modules of the registry that decide what it leaves there
 
     @property
     @abstractmethod
+    def inputs(self) -> dict[str, Any]:
+        """All that decides the result of `run` beside the code: parameters, data, earlier runs; JSON-ready."""
+
+    @property
     def fingerprint(self) -> str:
-        """Digest of all that decides the result of `run`; a finished run with the same one can stand for a new one."""
+        """Digest of name, inputs, code and libraries; a finished run with the same one can stand for a new one."""
+        code = source_digest(self.room, (*self.writes, "steps/step.py", f"steps/{self.name}.py"))
+        text = json.dumps({"step": self.name, "code": code, "libraries": library_versions(), **self.inputs}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @abstractmethod
     def run(self) -> Run:

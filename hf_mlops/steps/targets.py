@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import mlflow
 from mlflow.entities import Run
@@ -19,7 +20,7 @@ from hf_mlops.population.executor import Engine
 from hf_mlops.population.population import train_population
 from hf_mlops.population.target import Target
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, DATASET, POPULATION
-from hf_mlops.registry.runs import find_run, fingerprint_of, log_dataset, step_run
+from hf_mlops.registry.runs import find_run, log_dataset, step_run
 from hf_mlops.steps.step import Step
 
 
@@ -38,6 +39,7 @@ class Targets(Step):
     """
 
     name = "targets"
+    room = "population"
 
     config: PopulationConfig
     dataset: Dataset
@@ -52,14 +54,13 @@ class Targets(Step):
         return Target.for_dataset(self.config.architecture, self.dataset, self.config.scope, self.config.seed)
 
     @property
-    def fingerprint(self) -> str:
-        inputs = {
+    def inputs(self) -> dict[str, Any]:
+        return {
             "config": asdict(self.config),
             "data": self.dataset.digest,
             "network": self._target().initialisation_digest,
             "device": choose_device(self.device).type,
         }
-        return fingerprint_of(self.name, inputs)
 
     def run(self) -> Run:
         config, dataset = self.config, self.dataset

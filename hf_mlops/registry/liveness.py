@@ -1,0 +1,75 @@
+"""Who is at work on a run. A process that is killed cannot end its run: whoever finds it does."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import mlflow
+import psutil
+from mlflow.entities import Run, RunStatus
+
+from hf_mlops.registry.names import ALIVE, PROCESS, STEP
+
+BEAT = 15.0  # seconds between two signs of life
+LOST = 180.0  # seconds without one after which a process on another machine is taken for gone
+
+
+class Heartbeat:
+    """Tells by tags of a run that this process is at work on it; a context manager."""
+
+    def __init__(self, run_id: str):
+        self._run_id, self._ended = run_id, threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        mlflow.set_tags({PROCESS: _process(psutil.Process()), ALIVE: f"{time.time():.0f}"})
+        self._thread.start()
+        return self
+
+    def _beat(self) -> None:
+        client = mlflow.MlflowClient()
+        while not self._ended.wait(BEAT):
+            with suppress(Exception):  # of a store that is out of reach: the work itself will hear of it
+                client.set_tag(self._run_id, ALIVE, f"{time.time():.0f}")
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+
+
+def _machine() -> str:
+    return f"{socket.gethostname()} since {psutil.boot_time():.0f}"
+
+
+def _process(process: psutil.Process) -> str:
+    return f"{process.pid} since {process.create_time():.2f} on {_machine()}"
+
+
+def is_at_work(run: Run) -> bool:
+    """Whether the process that began a run still lives: looked up on this machine, by its last sign of life on another."""
+    process, alive = run.data.tags.get(PROCESS, ""), run.data.tags.get(ALIVE)
+    if process.endswith(f" on {_machine()}"):
+        with suppress(psutil.NoSuchProcess):
+            return _process(psutil.Process(int(process.split()[0]))) == process
+        return False
+    seen = float(alive) if alive else run.info.start_time / 1000
+    return time.time() - seen < LOST
+
+
+def lost_runs() -> list[Run]:
+    """Runs of steps, in all experiments, that are marked as running and whose process is gone."""
+    running = mlflow.search_runs(
+        search_all_experiments=True, filter_string="attributes.status = 'RUNNING'", output_format="list", max_results=1000
+    )
+    return [run for run in running if STEP in run.data.tags and not is_at_work(run)]
+
+
+def end_lost_runs() -> list[Run]:
+    """Marks `lost_runs` as KILLED, and gives them."""
+    lost = lost_runs()
+    for run in lost:
+        mlflow.MlflowClient().set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        print(f"ended the {run.data.tags[STEP]} run {run.info.run_id} as KILLED: its process is gone")
+    return lost

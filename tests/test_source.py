@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 from hf_mlops.base.source import FLOORS, PACKAGE, source_digest
 

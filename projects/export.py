@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.registry.models import find_classifier, load_champion
+from hf_mlops.registry.models import find_classifier
 from hf_mlops.steps.export import Export
 from projects import options
 from projects.command import entry_point
@@ -21,8 +20,7 @@ from projects.command import entry_point
 def command(forget_class: str, output: Path, dry_run: bool) -> None:
     if dry_run:
         return options.print_configuration(forget_class=forget_class, output=str(output))
-    spec = ForgetSpec.parse(forget_class, load_champion().hypernetwork.groups.names, allow_empty=False)
-    Export(find_classifier(spec.slug), spec.slug, output).run()
+    Export(find_classifier(forget_class), output).run()
 
 
 if __name__ == "__main__":

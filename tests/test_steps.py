@@ -15,19 +15,20 @@ import pytest
 import torch
 from mlflow.entities import Run, RunData, RunInfo
 from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+from onnx import numpy_helper
 from safetensors.torch import save_file
 from torch import nn
 
 from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig, Hypernetwork, PopulationConfig, Reference, Target, load_dataset
 from hf_mlops.base import source
-from hf_mlops.base.artifact import write
+from hf_mlops.base.artifact import sha256, write
+from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.export.weights import to_onnx
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.registry.models import Champion
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, RESUMABLE, STEP
 from hf_mlops.registry.runs import BROKEN_OFF, find_run, step_run
 from hf_mlops.serving.classifier import OnnxClassifier
-from hf_mlops.steps import export
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
@@ -126,7 +127,7 @@ def test_a_start_time_counts_only_where_there_is_a_start() -> None:
 
 
 def test_export_is_known_by_the_classifier_and_the_folder() -> None:
-    step = Export(a_version("hyperforget-classifier"), "7", Path("out"))
+    step = Export(a_version("hyperforget-classifier"), Path("out"))
     others = [replace(step, version=a_version("another")), replace(step, output=Path("elsewhere"))]
     assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 3
 
@@ -136,7 +137,7 @@ STEPS = {
     "hypernet": lambda data: Hypernet(HypernetConfig(), GATES, a_run("t1"), data, "cpu"),
     "evaluate": lambda data: Evaluate(a_champion(), data),
     "forget": lambda data: Forget(a_champion(), data, ForgetSpec.of([7], TEN), GATES, Sampling()),
-    "export": lambda data: Export(a_version("hyperforget-classifier"), "7", Path("out")),
+    "export": lambda data: Export(a_version("hyperforget-classifier"), Path("out")),
 }
 ALL = set(STEPS)
 CODE_OF = {  # the steps whose results an edit of a file may change
@@ -292,23 +293,57 @@ def classifier(digits: Dataset) -> OnnxClassifier:
     return to_onnx(target, torch.zeros(target.size), ForgetSpec.of([7], TEN), digits.class_names)
 
 
-@pytest.mark.parametrize("audited", ["this", "other"])
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (None, ""),
+        ({"weights_sha256": "0" * 64}, "its weights_sha256 is .*, audited was 0000"),
+        ({"file_sha256": "0" * 64}, "its file_sha256 is .*, audited was 0000"),
+        ({"forget": "3"}, "its forget is 7, audited was 3"),
+    ],
+)
 def test_export_writes_the_classifier_that_was_audited_and_no_other(
-    store: mlflow.MlflowClient, classifier: OnnxClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, audited: str
+    store: mlflow.MlflowClient,
+    classifier: OnnxClassifier,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: dict[str, str] | None,
+    message: str,
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(classifier.data)
-    monkeypatch.setattr(export, "classifier_file", lambda version: tmp_path / "model.onnx")
-    digest = classifier.digest if audited == "this" else "0" * 64
-    step = Export(a_version("hyperforget-classifier", tags={"weights_sha256": digest, "seed": "4"}), "7", tmp_path / "out")
-    if audited == "other":
-        with pytest.raises(ValueError, match=f"hyperforget-classifier/3 is not what was audited: .* audited were {digest}"):
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri: str(tmp_path))
+    tags = {"forget": "7", "weights_sha256": classifier.digest, "file_sha256": sha256(classifier.data), **(edit or {})}
+    step = Export(a_version("hyperforget-classifier", tags=tags), tmp_path / "out")
+    if edit:
+        with pytest.raises(DamagedArtifact, match=f"models:/hyperforget-classifier/3 is not what was audited: {message}"):
             step.run()
         assert not (tmp_path / "out").exists()
     else:
         step.run()
         folder = tmp_path / "out" / "forget-7"
         assert (folder / "classifier.onnx").read_bytes() == classifier.data
-        assert json.loads((folder / "audit.json").read_text()) == {"version": 3, "weights_sha256": digest, "seed": "4"}
+        audit = json.loads((folder / "audit.json").read_text())
+        assert audit == {"name": "hyperforget-classifier", "version": 3, **tags}
+
+
+@pytest.mark.parametrize("change", ["a shifted mean", "another operator"])
+def test_a_file_whose_parameters_are_right_and_whose_answers_are_not_is_not_what_was_audited(
+    store: mlflow.MlflowClient, classifier: OnnxClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    model = onnx.load_from_string(classifier.data)
+    if change == "a shifted mean":
+        (mean,) = (tensor for tensor in model.graph.initializer if "mean" in tensor.name)
+        mean.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(mean) + 0.5, mean.name))
+    else:
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(onnx.helper.make_node("Neg", ["before"], ["logits"]))
+    altered = OnnxClassifier(model)
+    assert altered.digest == classifier.digest
+    (tmp_path / "model.onnx").write_bytes(altered.data)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri: str(tmp_path))
+    tags = {"forget": "7", "weights_sha256": classifier.digest, "file_sha256": sha256(classifier.data)}
+    with pytest.raises(DamagedArtifact, match="its file_sha256 is"):
+        Export(a_version("hyperforget-classifier", tags=tags), tmp_path / "out").run()
 
 
 def test_a_population_is_found_by_the_data_it_was_trained_on_whatever_their_name(

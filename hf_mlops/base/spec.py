@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from hf_mlops.base.errors import BadRequest
+
+LONGEST_SLUG, READABLE = 100, 60  # characters; of the part before a digest
 
 
 @dataclass(frozen=True)
@@ -67,5 +72,24 @@ class ForgetSpec:
 
     @property
     def slug(self) -> str:
-        """The spec in the letters a registry alias may have: `7`, `3-5`, `ankle-boot`; `nothing` if it is empty."""
-        return re.sub(r"[^a-z0-9]+", "-", str(self).lower()).strip("-") or "nothing"
+        """`slug_of` the names of the groups in D_f."""
+        return slug_of([self.group_names[g] for g in self.groups])
+
+
+def plain(name: str) -> str:
+    """A group's name as it is compared: without regard to upper and lower case, blanks around it, and forms of Unicode."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
+
+
+def slug_of(names: Iterable[str]) -> str:
+    """Groups in the letters that a registry alias may have, in whatever order they are named: `7`, `3-5`, `ankle_boot`.
+
+    No two sets of groups share one. Names of other characters, or too many of them, are told apart by a digest, after two
+    underscores, which the others never have.
+    """
+    known = sorted(map(plain, names))
+    slug = "-".join(known).replace(" ", "_")
+    if known and len(slug) <= LONGEST_SLUG and all(re.fullmatch("[a-z0-9]+( [a-z0-9]+)*", name) for name in known):
+        return slug
+    readable = re.sub("[^a-z0-9]+", "-", slug).strip("-")[:READABLE]
+    return f"{readable}__{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}"

@@ -15,18 +15,29 @@ from jaxtyping import Float
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.models.model import ModelInfo
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
-from hf_mlops.base.errors import BadRequest
+from hf_mlops.base.artifact import sha256
+from hf_mlops.base.errors import BadRequest, DamagedArtifact
+from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.export.weights import onnx_template, read_weights
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import pyfunc
-from hf_mlops.registry.names import CHAMPION, CLASSIFIER, HYPERFORGET, alias_of
+from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
+from hf_mlops.registry.versions import (
+    Subject,
+    belongs,
+    classifier_name,
+    model_for,
+    register,
+    says_that_there_is_none,
+    subject_of,
+    version_at,
+)
 from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
@@ -79,7 +90,7 @@ class Champion:
 
     def __str__(self) -> str:
         """Name and version: `hyperforget/3`."""
-        return f"{HYPERFORGET}/{self.version.version}"
+        return f"{self.version.name}/{self.version.version}"
 
 
 def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
@@ -96,6 +107,8 @@ def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
         try:
             file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
         except MlflowException as error:
+            if not says_that_there_is_none(error):
+                raise
             raise BadRequest(f"start = {source!r} cannot be had: {error.message}") from error
     return read_weights(file, target)
 
@@ -104,33 +117,21 @@ def _pins(*packages: str) -> list[str]:
     return [f"{package}=={version(package).split('+')[0]}" for package in packages]
 
 
-def _register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
-    """Registers a logged model of the active run and moves an alias to it, or leaves the registry as it was."""
-    client = mlflow.MlflowClient()
-    existed = bool(client.search_registered_models(f"name = '{name}'"))
-    before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
-    try:
-        version = mlflow.register_model(logged.model_uri, name, tags=tags)
-        client.update_model_version(name, version.version, description)
-        client.set_registered_model_alias(name, alias, version.version)
-        return version
-    except BaseException:
-        for made in client.search_model_versions(f"name = '{name}'"):
-            if made.version not in before and made.run_id == logged.run_id:
-                client.delete_model_version(name, made.version)
-        if not existed and client.search_registered_models(f"name = '{name}'"):
-            client.delete_registered_model(name)
-        raise
+def _subject(hypernetwork: Hypernetwork) -> Subject:
+    made_from, target = hypernetwork.made_from, hypernetwork.target
+    return Subject(made_from["name"], made_from["digest"], target.architecture, target.scope)
 
 
 def register_hypernetwork(
     hypernetwork: Hypernetwork, reference: Reference, folder: Path, tags: dict[str, str], description: str
 ) -> ModelVersion:
-    """Logs the hypernetwork, self-contained, to the active run and makes it the champion.
+    """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject.
 
     Args:
         folder: an empty place on disk to gather the model's files in.
     """
+    subject = _subject(hypernetwork)
+    name = model_for(subject)
     hypernetwork.save(folder)
     reference.save(folder)
     (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
@@ -144,34 +145,43 @@ def register_hypernetwork(
         input_example=pd.DataFrame(example),
         pip_requirements=_pins(*RUN_TIME),
     )
-    return _register(info, HYPERFORGET, CHAMPION, tags, description)
+    return register(info, name, CHAMPION, {**subject.tags, **tags}, description)
 
 
-def load_champion() -> Champion:
+def load_champion(name: str = HYPERFORGET) -> Champion:
     """The hypernetwork in production.
+
+    Args:
+        name: of the registered model.
 
     Raises:
         BadRequest: there is none; says which command makes one.
     """
-    try:
-        version = mlflow.MlflowClient().get_model_version_by_alias(HYPERFORGET, CHAMPION)
-    except MlflowException as error:
-        raise BadRequest(
-            f"the registry at {mlflow.get_registry_uri()} has no model models:/{HYPERFORGET}@{CHAMPION}:"
-            " run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
-        ) from error
-    model = mlflow.pyfunc.load_model(f"models:/{HYPERFORGET}/{version.version}").unwrap_python_model()
+    otherwise = "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
+    return load_hypernetwork(version_at(name, CHAMPION, otherwise))
+
+
+def load_hypernetwork(version: ModelVersion) -> Champion:
+    """A registered hypernetwork, whether or not it is the one in production."""
+    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
     return Champion(model.hypernetwork, model.reference, model.template, version)
 
 
 def register_classifier(
-    classifier: OnnxClassifier, slug: str, tags: dict[str, Any], description: str
-) -> tuple[ModelVersion, Path]:
+    classifier: OnnxClassifier, champion: Champion, spec: ForgetSpec, tags: dict[str, Any], description: str
+) -> ModelVersion:
     """Logs a checked ONNX classifier to the active run, registers it and moves the alias of its forget spec to it.
 
-    Returns:
-        the version, and the ONNX file on this machine.
+    Args:
+        champion: what it was sampled from, whose subject is the classifier's.
+        tags: its evidence; added are the spec, the subject and the digests of weights and file.
+
+    Raises:
+        BadRequest: the registered model of that name has classifiers of another subject.
     """
+    name, subject = classifier_name(champion.version.name), _subject(champion.hypernetwork)
+    if not belongs(name, subject):
+        raise BadRequest(f"the registered model {name} is of other data or another network than {subject}")
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), INPUT)]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), OUTPUT)]),
@@ -185,35 +195,45 @@ def register_classifier(
         onnx_execution_providers=["CPUExecutionProvider"],  # these networks are far too small to gain from a GPU
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
-    text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in tags.items()}
-    version = _register(info, CLASSIFIER, alias_of(slug), text, description)
-    return version, classifier_file(version)
+    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: sha256(classifier.data), **tags}
+    text = {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in about.items()}
+    return register(info, name, alias_of(spec.slug), text, description)
 
 
-def find_classifier(slug: str) -> ModelVersion:
+def find_classifier(forget: str, hypernetwork: str = HYPERFORGET) -> ModelVersion:
     """The registered classifier that serves a forget spec.
+
+    Args:
+        forget: names of groups, joined by commas.
+        hypernetwork: the registered model of what it was sampled from.
 
     Raises:
         BadRequest: there is none; says which command makes one.
+        DamagedArtifact: the alias is on the classifier of another spec.
     """
-    try:
-        return mlflow.MlflowClient().get_model_version_by_alias(CLASSIFIER, alias_of(slug))
-    except MlflowException as error:
-        raise BadRequest(
-            f"the registry at {mlflow.get_registry_uri()} has no model models:/{CLASSIFIER}@{alias_of(slug)}:"
-            " run `mlflow run . -e forget` for that forget spec first"
-        ) from error
+    slug = slug_of(forget.split(","))
+    name, alias = classifier_name(hypernetwork), alias_of(slug)
+    version = version_at(name, alias, "run `mlflow run . -e forget` for that forget spec first")
+    found, of = version.tags.get(FORGET, ""), mlflow.MlflowClient().get_registered_model(name).tags
+    if slug_of(found.split(",")) != slug or not subject_of(of).is_that_of(version.tags):
+        raise DamagedArtifact(
+            f"models:/{name}@{alias} is not the classifier of {forget!r} and of this model's data: its tags say {found!r} and"
+            f" {subject_of(version.tags)}, the model is of {subject_of(of)}"
+        )
+    return version
 
 
-def promote_again(name: str, alias: str, version: str | None) -> bool:
-    """Points an alias at a version that passed its gates before; False if that version is no longer there."""
-    client = mlflow.MlflowClient()
-    if version is None or not client.search_model_versions(f"name = '{name}' and version_number = {version}"):
-        return False
-    client.set_registered_model_alias(name, alias, version)
-    return True
+def classifier_of(version: ModelVersion) -> OnnxClassifier:
+    """A registered classifier, if it is what was audited.
 
-
-def classifier_file(version: ModelVersion) -> Path:
-    """The ONNX file of a registered classifier, on this machine."""
-    return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}")) / "model.onnx"
+    Raises:
+        DamagedArtifact: its spec, weights or file are not those that its tags say.
+    """
+    uri = f"models:/{version.name}/{version.version}"
+    classifier = OnnxClassifier.read(Path(mlflow.artifacts.download_artifacts(uri)) / "model.onnx")
+    classifier.check()
+    found = {FORGET: classifier.metadata.get("forget"), WEIGHTS: classifier.digest, FILE: sha256(classifier.data)}
+    for tag, value in found.items():
+        if version.tags.get(tag) != value:
+            raise DamagedArtifact(f"{uri} is not what was audited: its {tag} is {value}, audited was {version.tags.get(tag)}")
+    return classifier

@@ -8,18 +8,25 @@ CLASSIFIER = "hyperforget-classifier"
 
 CHAMPION = "champion"  # alias: the hypernetwork in production
 
-# tags of a run
+# tags of runs, registered models and versions
 STEP = "hf_mlops.step"  # an entry point's name
 FINGERPRINT = "hf_mlops.fingerprint"  # of all that decided its result
 CODE = "hf_mlops.code"  # digest of the package's source
 DATASET = "hf_mlops.dataset"  # name of the data that a population was trained on
 DATA_DIGEST = "hf_mlops.data_digest"  # of that data
 ARCHITECTURE = "hf_mlops.architecture"  # of a population
+SCOPE = "hf_mlops.scope"  # of a population
+WHOLE = "hf_mlops.whole"  # of a version: "false" until it is registered to the end, then "true"
 PROCESS = "hf_mlops.process"  # who is at work on it
 ALIVE = "hf_mlops.alive"  # when that last gave a sign of life, seconds since 1970
 RESUMABLE = "hf_mlops.resumable"  # "true": training can go on from it
 CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
 VERSION = "hf_mlops.version"  # the version of a registered model that it made
+
+# tags of a version of a classifier
+FORGET = "forget"  # its forget spec
+WEIGHTS = "weights_sha256"  # of its parameters
+FILE = "file_sha256"  # of its ONNX file
 
 # artifact folders of a run
 POPULATION = "population"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -26,9 +25,9 @@ from hf_mlops.export.weights import to_onnx, verify
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
-from hf_mlops.registry.names import CLASSIFIER, VERSION, alias_of
+from hf_mlops.registry.names import VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
-from hf_mlops.steps.step import Step
+from hf_mlops.steps.step import Step, made_by
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,14 @@ class Forget(Step):
             "data": self.dataset.digest,
             "spec": str(self.spec),
             "gates": asdict(self.gates),
-            **self.sampling.params,
-            "start_sha256": "" if self.start is None else sha256(self.start.numpy().tobytes()),
+            "sampling": self._sampling,
         }
+
+    @property
+    def _sampling(self) -> dict[str, Any]:
+        """All that decides the candidates, start weights by what they are and not only by where."""
+        start = {} if self.start is None else {"start_sha256": sha256(self.start.numpy().tobytes())}
+        return {**self.sampling.params, **start}
 
     @cached_property
     def start(self) -> Float[Tensor, " params"] | None:
@@ -110,32 +114,31 @@ class Forget(Step):
             failures = evidence.failures(self.gates, kept)
             if failures:
                 raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))
-            registered, file = self._register(samples, kept, evidence)
-            mlflow.set_tag(VERSION, registered.version)
-            print(f"\nregistered  {CLASSIFIER} version {registered.version}: models:/{CLASSIFIER}@{alias_of(spec.slug)}")
-            print(f"ONNX file   {file}")
+            version = self._register(samples, kept, evidence)
+            mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
+            alias = alias_of(spec.slug)
+            print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias}")
         return active
 
-    def _register(self, samples: Samples, kept: int, evidence: Audit) -> tuple[ModelVersion, Path]:
+    def _register(self, samples: Samples, kept: int, evidence: Audit) -> ModelVersion:
         """Exports the sample that is kept and registers it, with its audit as tags."""
-        target, dataset, made_by = self.champion.hypernetwork.target, self.dataset, str(self.champion)
+        target, dataset, made_from = self.champion.hypernetwork.target, self.dataset, str(self.champion)
         weights = samples.weights[kept]
-        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_by, self.champion.template)
+        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_from, self.champion.template)
         with torch.no_grad():
             expected = target.logits(weights[None], dataset.test.images)[0]
         difference = verify(classifier, dataset.test.images, expected)
         tags = {
-            "forget": str(self.spec),
-            "seed": samples.seeds[kept],
-            "hypernetwork": made_by,
-            "data_digest": dataset.digest,
-            "weights_sha256": classifier.digest,
-            "reference": f"retrained without {evidence.reference.spec or 'nothing'}",
+            "hypernetwork": made_from,
+            "sampling": {**self._sampling, "n": 1, "seed": samples.seeds[kept]},  # gives these very weights again
+            "gates": asdict(self.gates),
+            **made_by(self),
+            "reference": f"retrained without {str(evidence.reference.spec) or 'nothing'}",
             "onnx_difference": f"{difference:.2g}",
             **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
         }
-        description = f"Classifier of {dataset.name} sampled by {made_by} as if retrained without: {self.spec}."
-        return register_classifier(classifier, self.spec.slug, tags, description)
+        description = f"Classifier of {dataset.name} sampled by {made_from} as if retrained without: {self.spec}."
+        return register_classifier(classifier, self.champion, self.spec, tags, description)
 
 
 def churn(target: Target, start: Float[Tensor, " params"], dataset: Dataset, evidence: Audit, kept: int) -> tuple[float, float]:
@@ -170,7 +173,7 @@ def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
     figures, reference = evidence.figures(kept), evidence.reference
     columns = {
         "sampled": "",
-        f"retrained without {reference.spec or 'nothing'} (mean of {len(reference.losses)})": "reference_",
+        f"retrained without {str(reference.spec) or 'nothing'} (mean of {len(reference.losses)})": "reference_",
     }
     rows = {
         f"test {what} on the {name} set": [figures.get(f"{prefix}{name}_{what}", float("nan")) for prefix in columns.values()]

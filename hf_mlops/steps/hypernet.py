@@ -25,9 +25,9 @@ from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.hypernet.training import train_hypernetwork
 from hf_mlops.population.population import Population
 from hf_mlops.registry.models import register_hypernetwork
-from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, HYPERFORGET, POPULATION, RESUMABLE, VERSION
+from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, POPULATION, RESUMABLE, VERSION
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
-from hf_mlops.steps.step import Step
+from hf_mlops.steps.step import Step, made_by
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class Hypernet(Step):
                 hypernetwork,
                 reference,
                 Path(folder) / "model",
-                {"variant": config.variant, "space": config.space, "dataset": dataset.name, "data_digest": dataset.digest},
+                {"variant": config.variant, "space": config.space, **made_by(self)},
                 f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
                 " `predict` samples classifiers that behave as if retrained without the classes in the column `forget`.",
             )
-            mlflow.set_tag(VERSION, version.version)
+            mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
             checkpoints.drop()
             print(table.to_string(index=False, float_format="%.4f"))
-            print(f"registered {HYPERFORGET} version {version.version}, alias {CHAMPION}")
+            print(f"registered {version.name} version {version.version}: models:/{version.name}@{CHAMPION}")
         return active
 
 

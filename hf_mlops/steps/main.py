@@ -9,15 +9,17 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 
 from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.recipes import Recipe
 from hf_mlops.population.executor import Engine
-from hf_mlops.registry.models import find_classifier, load_champion, promote_again
-from hf_mlops.registry.names import CHAMPION, CLASSIFIER, HYPERFORGET, VERSION, alias_of, child_tag
+from hf_mlops.registry.models import load_hypernetwork
+from hf_mlops.registry.names import CHAMPION, VERSION, alias_of, child_tag
 from hf_mlops.registry.runs import find_run, step_run
+from hf_mlops.registry.versions import serving, still_there
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
@@ -71,27 +73,27 @@ class Main(Step):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """Not looked at: the whole path is gone through each time; its steps are found by their own fingerprints."""
+        """Only noted: the whole path is gone through each time; its steps are found by their own fingerprints."""
         return self.configuration
 
     def run(self) -> Run:
-        dataset, slug = self.dataset, self.spec.slug
+        dataset, params = self.dataset, {"forget_class": str(self.spec), "dataset": self.dataset.name}
         targets = Targets(self.recipe.population, dataset, self.device, self.engine)
-        with step_run(self.name, self.fingerprint, {"forget_class": str(self.spec), "dataset": dataset.name}) as active:
+        title = f"forget {self.spec} · {dataset.name} · {self.recipe.population.architecture}"
+        with step_run(self.name, self.fingerprint, params, name=title) as active:
             mlflow.log_dict(self.configuration, "configuration.json")
             population = once(targets)
-            once(
-                Hypernet(self.recipe.hypernet, self.gates, population, dataset, self.device),
-                lambda run: promote_again(HYPERFORGET, CHAMPION, version_of(run)),
-            )
-            champion = load_champion()
-            once(Evaluate(champion, dataset, seed=self.seed))
-            once(
-                Forget(champion, dataset, self.spec, self.gates, Sampling(seed=self.seed)),
-                lambda run: promote_again(CLASSIFIER, alias_of(slug), version_of(run)),
-            )
+            hypernet = once(Hypernet(self.recipe.hypernet, self.gates, population, dataset, self.device), is_registered)
+            champion = load_hypernetwork(version_of(hypernet))
+            evaluation = once(Evaluate(champion, dataset, seed=self.seed))
+            forget = once(Forget(champion, dataset, self.spec, self.gates, Sampling(seed=self.seed)), is_registered)
+            classifier = version_of(forget)
             print("\n== export")
-            Export(find_classifier(slug), slug, self.output).run()
+            Export(classifier, self.output).run()
+            mlflow.log_metrics({**evaluation.data.metrics, **forget.data.metrics})
+            mlflow.set_tag("mlflow.note.content", f"{link_to(classifier)}, sampled from {link_to(champion.version)}.")
+            for version, alias in ((champion.version, CHAMPION), (classifier, alias_of(self.spec.slug))):
+                print(f"\n{serving(version, alias)}")
             uri = mlflow.get_tracking_uri()
             where = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
             print(f"\nall runs, figures and pictures: {where}")
@@ -103,13 +105,25 @@ def once(step: Step, still_good: Callable[[Run], bool] = lambda run: True) -> Ru
     print(f"\n== {step.name}")
     done = find_run(step.name, step.fingerprint)
     if done is not None and still_good(done):
-        print(f"re-used the finished run {done.info.run_id}: same parameters, code and data")
+        print(f"re-used the finished run {done.info.run_id}: same parameters, code, libraries and data")
     else:
         done = step.run()
     mlflow.set_tag(child_tag(step.name), done.info.run_id)
-    return done
+    return mlflow.get_run(done.info.run_id)
 
 
-def version_of(run: Run) -> str | None:
-    """The version of a registered model that a run made."""
-    return run.data.tags.get(VERSION)
+def is_registered(run: Run) -> bool:
+    """Whether the version that a run has registered is still there."""
+    return VERSION in run.data.tags and still_there(run.data.tags[VERSION]) is not None
+
+
+def version_of(run: Run) -> ModelVersion:
+    """The version of a registered model that a run has made."""
+    version = still_there(run.data.tags[VERSION])
+    assert version is not None
+    return version
+
+
+def link_to(version: ModelVersion) -> str:
+    """A version of a registered model as a link in MLflow's pages."""
+    return f"[{version.name}/{version.version}](#/models/{version.name}/versions/{version.version})"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
+import sys
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 from mlflow.entities import Run
 
 from hf_mlops.base.source import library_versions, source_digest
+from hf_mlops.registry.names import CODE, FINGERPRINT
 
 
 class Step(ABC):
@@ -37,3 +41,9 @@ class Step(ABC):
     @abstractmethod
     def run(self) -> Run:
         """Does the work in an MLflow run, which holds the result, and prints what is to be known of it."""
+
+
+def made_by(step: Step) -> dict[str, str]:
+    """What made a version, for its tags: the step's fingerprint, the package's source, and the command that was typed."""
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {FINGERPRINT: step.fingerprint, CODE: source_digest(), "command": command}

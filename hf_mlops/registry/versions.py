@@ -1,0 +1,165 @@
+"""Registered models, their versions and aliases. An alias moves only to a version that is whole, and never back by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models.model import ModelInfo
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, HYPERFORGET, SCOPE, WHOLE
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the versions of a registered model have in common: they may take each other's place.
+
+    Args:
+        dataset: its name; data that grows keeps it, and is still the same subject.
+        data_digest: of its content; data that moved keeps it, and is the same subject too.
+        architecture, scope: of the targets.
+    """
+
+    dataset: str
+    data_digest: str
+    architecture: str
+    scope: str
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """As tags of a registered model and of its versions."""
+        return {
+            DATASET: self.dataset,
+            DATA_DIGEST: self.data_digest,
+            ARCHITECTURE: self.architecture,
+            SCOPE: self.scope,
+        }
+
+    def is_that_of(self, tags: dict[str, str]) -> bool:
+        """Whether these are the tags of something of this subject."""
+        same_data = tags.get(DATASET) == self.dataset or tags.get(DATA_DIGEST) == self.data_digest
+        return same_data and tags.get(ARCHITECTURE) == self.architecture and tags.get(SCOPE) == self.scope
+
+    @property
+    def suffix(self) -> str:
+        """Of the names that it has where another subject has the plain ones: `mnist-mlp-32`."""
+        words = [Path(self.dataset).stem if ":" in self.dataset else self.dataset, self.architecture]
+        readable = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+        if readable == "-".join(words) and self.scope == "*":
+            return readable
+        whole = json.dumps([self.dataset, self.architecture, self.scope])
+        return f"{readable[:60]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def subject_of(tags: dict[str, str]) -> Subject:
+    """The subject that tags of a registered model or version name."""
+    return Subject(*(tags.get(tag, "") for tag in (DATASET, DATA_DIGEST, ARCHITECTURE, SCOPE)))
+
+
+def classifier_name(hypernetwork: str) -> str:
+    """The registered model of the classifiers of a registered hypernetwork: `hyperforget-mnist-mlp-32` has
+    `hyperforget-classifier-mnist-mlp-32`."""
+    return CLASSIFIER + hypernetwork.removeprefix(HYPERFORGET)
+
+
+def model_for(subject: Subject) -> str:
+    """The registered hypernetwork of a subject, which is made if it is not there: whoever comes first has the plain name.
+
+    Raises:
+        BadRequest: hypernetworks of other subjects have both names.
+    """
+    names = (HYPERFORGET, f"{HYPERFORGET}-{subject.suffix}")
+    for name in names:
+        if belongs(name, subject):
+            return name
+    raise BadRequest(f"the registered models {' and '.join(names)} are of other data or another network than {subject}")
+
+
+def belongs(name: str, subject: Subject) -> bool:
+    """Makes a registered model of a subject, or says whether the one that is there is of this subject."""
+    client = mlflow.MlflowClient()
+    try:
+        client.create_registered_model(name, tags=subject.tags)
+        return True
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+    return subject.is_that_of(client.get_registered_model(name).tags)
+
+
+def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
+    """Registers a logged model of the active run and moves an alias to it, or takes back the version that it has made.
+
+    The version is tagged as whole when all but the alias is there. The registered model stays, whatever happens: another
+    process may have made a version of it.
+    """
+    client, version = mlflow.MlflowClient(), None
+    before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
+    try:
+        version = mlflow.register_model(logged.model_uri, name, tags={**tags, WHOLE: "false"})
+        client.update_model_version(name, version.version, description)
+        client.set_model_version_tag(name, version.version, WHOLE, "true")
+        client.set_registered_model_alias(name, alias, version.version)
+    except BaseException:
+        for made in client.search_model_versions(f"name = '{name}'"):
+            if made.version not in before and made.run_id == logged.run_id:
+                client.delete_model_version(name, made.version)
+        raise
+    return client.get_model_version(name, version.version)
+
+
+def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
+    """The version of a registered model that an alias is on.
+
+    Args:
+        otherwise: what to do if there is none; for the error.
+
+    Raises:
+        BadRequest: there is no such model or alias.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        return client.get_model_version_by_alias(name, alias)
+    except MlflowException as error:
+        if not says_that_there_is_none(error):
+            raise
+    others = [model.name for model in client.search_registered_models(f"name LIKE '{HYPERFORGET}%'") if model.aliases]
+    there = f"; there are {', '.join(others)}" if others else ""
+    raise BadRequest(f"the registry at {mlflow.get_registry_uri()} has no model models:/{name}@{alias}{there}: {otherwise}")
+
+
+def still_there(version: str) -> ModelVersion | None:
+    """A version of a registered model, by name and number as in `hyperforget/3`; None if it has been deleted."""
+    try:
+        return mlflow.MlflowClient().get_model_version(*version.split("/"))
+    except MlflowException as error:
+        if not says_that_there_is_none(error):
+            raise
+        return None
+
+
+def serving(version: ModelVersion, alias: str) -> str:
+    """Whether an alias is on this version, as a sentence; if it is not, how to move it: that is never done on the way."""
+    client, name = mlflow.MlflowClient(), version.name
+    now = client.get_registered_model(name).aliases.get(alias)
+    if str(now) == str(version.version):
+        return f"models:/{name}@{alias} is version {now}"
+    move = f"mlflow.MlflowClient().set_registered_model_alias({name!r}, {alias!r}, {str(version.version)!r})"
+    return (
+        f"models:/{name}@{alias} is {f'version {now}' if now else 'on no version'} and stays so, not version {version.version},"
+        f" which belongs to these parameters. To move it: {move}"
+    )
+
+
+def says_that_there_is_none(error: MlflowException) -> bool:
+    """Only this is an answer; whatever else goes wrong says nothing of what there is."""
+    without_alias = error.error_code == ErrorCode.Name(INVALID_PARAMETER_VALUE) and "alias" in error.message
+    return without_alias or error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)

@@ -1,0 +1,94 @@
+"""What killed processes have left in a store and on this machine, and its mending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlflow
+from mlflow.entities import Run, RunStatus
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+from hf_mlops.registry.liveness import is_at_work, lost_runs
+from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP, WHOLE
+from hf_mlops.registry.runs import BROKEN_OFF, delete_artifacts, find_run
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was left.
+
+    Args:
+        what: it is, as a sentence.
+        mend: takes it away.
+    """
+
+    what: str
+    mend: Callable[[], object]
+
+
+def findings() -> list[Finding]:
+    """All that has been left, in an order in which it can be mended."""
+    return [*_runs(), *_checkpoints(), *_versions(), *_models()]
+
+
+def _runs() -> list[Finding]:
+    client = mlflow.MlflowClient()
+
+    def finding(run: Run) -> Finding:
+        killed = RunStatus.to_string(RunStatus.KILLED)
+        what = f"the {run.data.tags[STEP]} run {run.info.run_id} is marked as running, and its process is gone"
+        return Finding(what, lambda: client.set_terminated(run.info.run_id, killed))
+
+    return [finding(run) for run in lost_runs()]
+
+
+def _checkpoints() -> list[Finding]:
+    """Of runs that broke off, and whose work another has finished since."""
+
+    def finding(run: Run) -> Finding:
+        def mend() -> None:
+            mlflow.MlflowClient().set_tag(run.info.run_id, RESUMABLE, "false")
+            delete_artifacts(run, CHECKPOINTS)
+
+        return Finding(f"the run {run.info.run_id} has a checkpoint, and another run has finished its work", mend)
+
+    resumable = mlflow.search_runs(
+        search_all_experiments=True, filter_string=f"tags.`{RESUMABLE}` = 'true'", output_format="list", max_results=1000
+    )
+    return [
+        finding(run)
+        for run in resumable
+        if run.info.status in BROKEN_OFF and find_run(run.data.tags[STEP], run.data.tags[FINGERPRINT])
+    ]
+
+
+def _models_of_ours() -> list[RegisteredModel]:
+    return list(mlflow.MlflowClient().search_registered_models(f"name LIKE '{HYPERFORGET}%'"))
+
+
+def _versions() -> list[Finding]:
+    """Registered halfway: without evidence, description or alias, though they look like any other."""
+    client = mlflow.MlflowClient()
+
+    def finding(version: ModelVersion) -> Finding:
+        what = f"{version.name}/{version.version} was not registered to the end"
+        return Finding(what, lambda: client.delete_model_version(version.name, version.version))
+
+    halfway = [
+        version
+        for model in _models_of_ours()
+        for version in client.search_model_versions(f"name = '{model.name}'")
+        if version.tags.get(WHOLE) == "false"
+    ]
+    return [finding(version) for version in halfway if not (version.run_id and is_at_work(client.get_run(version.run_id)))]
+
+
+def _models() -> list[Finding]:
+    """Registered models that no version was ever made of: they keep a name from others."""
+    client = mlflow.MlflowClient()
+
+    def finding(model: RegisteredModel) -> Finding:
+        return Finding(f"the registered model {model.name} has no version", lambda: client.delete_registered_model(model.name))
+
+    return [finding(model) for model in _models_of_ours() if not client.search_model_versions(f"name = '{model.name}'")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -15,7 +17,7 @@ from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.registry.models import find_classifier
 from hf_mlops.registry.names import CHECKPOINT, FORGET, RESUMABLE, WHOLE
 from hf_mlops.registry.runs import step_run
-from hf_mlops.registry.versions import Subject, classifier_name, model_for, register, serving, still_there, version_at
+from hf_mlops.registry.versions import Subject, belongs, classifier_name, model_for, register, serving, still_there, version_at
 from hf_mlops.steps.doctor import findings
 from hf_mlops.steps.hypernet import Checkpoints
 
@@ -23,10 +25,19 @@ DIGITS = Subject("digits", "d1", "mlp-16", "*")
 MNIST = Subject("mnist", "m1", "mlp-32", "*")
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of an empty store: to make one takes seconds."""
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> mlflow.MlflowClient:
+def store(empty: Path, tmp_path: Path) -> Iterator[mlflow.MlflowClient]:
     """A fresh store for each test."""
     before = mlflow.get_tracking_uri()
+    shutil.copy(empty, tmp_path / "mlflow.db")
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
     mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(tmp_path / "artifacts")))
     yield mlflow.MlflowClient()
@@ -45,6 +56,7 @@ def logged() -> ModelInfo:
 
 
 def registered(name: str, alias: str = "champion", **tags: str) -> ModelVersion:
+    belongs(name, DIGITS)
     with mlflow.start_run():
         return register(logged(), name, alias, tags, "A test.")
 

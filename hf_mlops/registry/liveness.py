@@ -50,6 +50,8 @@ def _process(process: psutil.Process) -> str:
 def is_at_work(run: Run) -> bool:
     """Whether the process that began a run still lives: looked up on this machine, by its last sign of life on another."""
     process, alive = run.data.tags.get(PROCESS, ""), run.data.tags.get(ALIVE)
+    if run.info.status != RunStatus.to_string(RunStatus.RUNNING):
+        return False
     if process.endswith(f" on {_machine()}"):
         with suppress(psutil.NoSuchProcess):
             return _process(psutil.Process(int(process.split()[0]))) == process

@@ -101,10 +101,12 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
     The version is tagged as whole when all but the alias is there. The registered model stays, whatever happens: another
     process may have made a version of it.
     """
-    client, version = mlflow.MlflowClient(), None
+    client = mlflow.MlflowClient()
     before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
     try:
-        version = mlflow.register_model(logged.model_uri, name, tags={**tags, WHOLE: "false"})
+        version = client.create_model_version(
+            name, logged.model_uri, logged.run_id, {**tags, WHOLE: "false"}, model_id=logged.model_id
+        )
         client.update_model_version(name, version.version, description)
         client.set_model_version_tag(name, version.version, WHOLE, "true")
         client.set_registered_model_alias(name, alias, version.version)

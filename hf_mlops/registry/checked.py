@@ -42,11 +42,11 @@ class CheckedClassifier(PythonModel):
         """
         (name,) = (tensor.name for tensor in self.session.get_inputs())
         images = model_input[name] if isinstance(model_input, dict) else model_input
-        bad = np.argwhere(~((images >= 0) & (images <= 1)))  # NaN is neither
-        if len(bad):
-            first = tuple(bad[0].tolist())
+        bad = ~((images >= 0) & (images <= 1))  # NaN is neither
+        if bad.any():
+            first = [int(index) for index in np.unravel_index(bad.argmax(), bad.shape)]
             raise MlflowException.invalid_parameter_value(
-                f"{name}{list(first)} = {images[first]} is not allowed ({len(bad)} of {images.size} values are not); allowed:"
+                f"{name}{first} = {images[tuple(first)]} is not allowed ({bad.sum()} of {bad.size} values are not); allowed:"
                 " finite values, 0 to 1 (8-bit pixels over 255). A null is read as nan, what float32 cannot hold as inf"
             )
         try:

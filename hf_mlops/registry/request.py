@@ -68,18 +68,18 @@ class Request:
         Raises:
             BadRequest: it asks for more than a server may be asked for at once.
         """
-        rest = f"; ask for the rest in further requests: sample i of seed {self.seed} is sample 0 of seed {self.seed} + i"
-        asked = f"{len(self.specs)} rows with n_samples = {self.n_samples} and steps = {self.steps}"
         samples = len(self.specs) * self.n_samples
+        asked = f"rows = {len(self.specs)}, n_samples = {self.n_samples}, steps = {self.steps}"
+        rest = f"ask for the rest in further requests: sample i of seed {self.seed} is sample 0 of seed {self.seed} + i"
         if samples * self.steps > MAX_STEPS:
             raise BadRequest(
-                f"{asked} are {samples * self.steps} denoising steps; allowed in one request: rows x n_samples x steps up to"
-                f" {MAX_STEPS}{rest}"
+                f"{asked}: {samples * self.steps} denoising steps are not allowed in one request; allowed: rows x n_samples x"
+                f" steps up to {MAX_STEPS}; {rest}"
             )
         if samples > 1 and samples * sample_bytes > MAX_BYTES:
             raise BadRequest(
-                f"{asked} are {samples} samples of {sample_bytes} bytes; allowed in one request: {MAX_BYTES} bytes of weights,"
-                f" here {max(1, MAX_BYTES // sample_bytes)} samples{rest}"
+                f"{asked}: {samples * sample_bytes} bytes of weights are not allowed in one request; allowed: up to"
+                f" {MAX_BYTES}, here {max(1, MAX_BYTES // sample_bytes)} samples; {rest}"
             )
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import mlflow
 import pytest
 
 from hf_mlops import ForgetSpec
 from hf_mlops.registry import names
-from hf_mlops.registry.models import promote_again
 from hf_mlops.registry.names import alias_of, child_tag
 
 CLOTHES = ("T-shirt/top", "Ankle boot", "Größe (42)", "!?", "a")
@@ -48,35 +44,3 @@ def test_a_spec_of_digits_has_the_alias_of_its_ascending_groups(groups: tuple[in
 )
 def test_an_alias_has_only_letters_digits_and_single_hyphens(groups: tuple[int, ...], alias: str) -> None:
     assert alias_of(ForgetSpec.of(groups, CLOTHES).slug) == alias
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
-    """A registry with two versions of `mine` and one of `other`; `mine@champion` is version 2."""
-    folder, before = tmp_path_factory.mktemp("registry"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    client = mlflow.MlflowClient()
-    for name, versions in (("mine", 2), ("other", 3)):
-        client.create_registered_model(name)
-        for _ in range(versions):
-            client.create_model_version(name, f"file://{folder}")
-    client.set_registered_model_alias("mine", "champion", "2")
-    yield client
-    mlflow.set_tracking_uri(before)
-
-
-def champion(registry: mlflow.MlflowClient) -> int:
-    return int(registry.get_model_version_by_alias("mine", "champion").version)
-
-
-def test_an_alias_goes_back_to_the_version_that_is_asked_for(registry: mlflow.MlflowClient) -> None:
-    assert promote_again("mine", "champion", "1") is True
-    assert champion(registry) == 1
-    assert promote_again("mine", "champion", "2") is True
-    assert champion(registry) == 2
-
-
-@pytest.mark.parametrize("version", ["3", None])
-def test_an_alias_stays_where_the_version_is_not_there(registry: mlflow.MlflowClient, version: str | None) -> None:
-    assert promote_again("mine", "champion", version) is False  # "3" there is only of `other`
-    assert champion(registry) == 2

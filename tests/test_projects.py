@@ -457,6 +457,9 @@ def test_the_classifier_answers_real_digits_over_http(store: Store, digits: Data
             {},
         ):
             assert requests.post(address, json=bad, timeout=60).status_code == 400, bad
+        for value in (None, 1e308, -0.5, 255):
+            refused = requests.post(address, json={"inputs": {"image": [[[[0.0] * 8] * 7 + [[value] * 8]]]}}, timeout=60)
+            assert refused.status_code == 400 and "allowed: finite values, 0 to 1" in refused.json()["message"], refused.text
 
 
 @pytest.mark.slow
@@ -473,15 +476,21 @@ def test_the_hypernetwork_samples_over_http(store: Store) -> None:
         rows = answer.json()["predictions"]
         assert [(row["forget"], row["seed"]) for row in rows] == [("7", 1), ("7", 2), ("3,5", 1), ("3,5", 2)]
         assert sum(tensor.numel() for tensor in load(base64.b64decode(rows[0]["weights"])).values()) == 1210
-        for bad in (
-            ask({"columns": ["target"], "data": [["7"]]}),
-            ask({"columns": ["forget"], "data": [[7]]}),
-            ask({"columns": ["forget"], "data": [["11"]]}),
-            ask({"columns": ["forget"], "data": [["7"]]}, n_samples=0),
-            ask({"columns": ["forget"], "data": [["7"]]}, n_samples="many"),
-            ask({"columns": ["forget"], "data": [["7"]]}, retain_loss=-1.0),
+        nothing = ask({"columns": ["forget"], "data": [[""]]}, seed=None, steps=2.0)
+        (row,) = json.loads(nothing.content, parse_constant=pytest.fail)["predictions"]
+        assert (row["forget_loss"], row["seed"]) == (None, 0)
+        assert ask({"columns": ["forget"], "data": []}).json() == {"predictions": []}
+        for bad, message in (
+            (ask({"columns": ["target"], "data": [["7"]]}), "no column 'forget'"),
+            (ask({"columns": ["forget"], "data": [[7]]}), "got 7 of type int"),
+            (ask({"columns": ["forget"], "data": [["7"], ["11"]]}), "row 1: unknown group '11'"),
+            (ask({"columns": ["forget"], "data": [["7"]]}, n_samples=0), "n_samples = 0"),
+            (ask({"columns": ["forget"], "data": [["7"]]}, n_samples="many"), "n_samples"),
+            (ask({"columns": ["forget"], "data": [["7"]]}, n_samples=10_000), "20000 denoising steps are not allowed"),
+            (ask({"columns": ["forget"], "data": [["7"]]}, n_sample=2), "unknown parameter 'n_sample'; allowed: n_samples, "),
+            (ask({"columns": ["forget"], "data": [["7"]]}, retain_loss=-1.0), "retain_loss = -1.0"),
         ):
-            assert bad.status_code == 400, bad.text
+            assert bad.status_code == 400 and message in bad.json()["message"], bad.text
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_mlops import ForgetSpec
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.hypernet.prompts import PromptBook, _features, _powers
 
 SHARE = torch.tensor([0.5, 0.25, 0.25])
@@ -127,9 +128,13 @@ def test_losses_of_0_stay_0_whatever_is_asked_for() -> None:
     assert nothing.prompt(spec(1), retain_loss=0.5, forget_loss=0.5).losses.tolist() == [0, 0, 0]
 
 
-def test_a_forget_loss_is_refused_where_nothing_is_forgotten(book: PromptBook) -> None:
-    with pytest.raises(ValueError, match=r"^forget_loss = 5\.0 was asked for, but the forget spec '' forgets nothing$"):
-        book.prompt(spec(), forget_loss=5.0)
+@pytest.mark.parametrize("asked", [5.0, 123.456])
+def test_a_forget_loss_is_refused_as_it_was_asked_for_where_nothing_is_forgotten(book: PromptBook, asked: float) -> None:
+    """123.456 is outside the training range: it is neither clipped nor warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BadRequest, match=f"^forget_loss = {asked} was asked for, but the forget spec '' forgets nothing$"):
+            book.prompt(spec(), forget_loss=asked)
 
 
 @pytest.mark.parametrize("asked", [-0.1, float("nan"), float("inf")])

@@ -14,13 +14,27 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+from asking import ask
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load
 
-from hf_mlops import Dataset, ForgetSpec, Hypernetwork, OnnxClassifier, Reference, to_onnx
+from hf_mlops import Dataset, ForgetSpec, Hypernetwork, OnnxClassifier, Reference, load_dataset, to_onnx
+from hf_mlops.base.artifact import sha256
+from hf_mlops.base.errors import DamagedArtifact, OutOfReach
 from hf_mlops.export.weights import verify
-from hf_mlops.registry import models
-from hf_mlops.registry.models import find_classifier, load_champion, promote_again, register_classifier, register_hypernetwork
+from hf_mlops.registry.models import (
+    find_classifier,
+    load_champion,
+    register_classifier,
+    register_hypernetwork,
+)
+
+SUBJECT = {
+    "hf_mlops.dataset": "digits",
+    "hf_mlops.data_digest": load_dataset("digits").digest,
+    "hf_mlops.architecture": "mlp-16",
+    "hf_mlops.scope": "*",
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +60,11 @@ def predict(champion: Any, *specs: str, **params: object) -> pd.DataFrame:
     return champion.predict(pd.DataFrame({"forget": list(specs)}), params=params)
 
 
+def asked(*specs: object, **params: object) -> dict[str, object]:
+    """A JSON request for samples."""
+    return {"dataframe_split": {"columns": ["forget"], "data": [[spec] for spec in specs]}, "params": params}
+
+
 def test_predict_gives_one_row_per_sample(champion: Any, hypernetwork: Hypernetwork) -> None:
     table = predict(champion, "7", "3,5", "", n_samples=2, seed=5)
     assert list(table.columns) == ["forget", "sample", "seed", "retain_loss", "forget_loss", "weights"]
@@ -67,6 +86,96 @@ def test_prompts_are_params(champion: Any) -> None:
     table = predict(champion, "7", retain_loss=0.5, forget_loss=6.0)
     assert table["retain_loss"][0] == pytest.approx(0.5, rel=1e-3)
     assert table["forget_loss"][0] == pytest.approx(6.0, rel=1e-3)
+
+
+def test_a_loss_on_nothing_is_null_in_the_answer(champion: Any) -> None:
+    status, (seven, nothing) = ask(champion, asked("7", ""))
+    assert status == 200 and nothing["forget"] == "" and nothing["forget_loss"] is None
+    assert seven["forget_loss"] > 1 and seven["retain_loss"] > 0 and nothing["retain_loss"] > 0
+    assert predict(champion, "7", "")["forget_loss"][1] is None
+    assert predict(champion, "7")["forget_loss"].dtype == predict(champion, "7")["retain_loss"].dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    "body", [asked(), {"dataframe_records": []}, {"inputs": []}, {"inputs": {"forget": []}}, {"instances": []}]
+)
+def test_no_rows_are_answered_with_no_rows(champion: Any, body: dict[str, object]) -> None:
+    assert ask(champion, body) == (200, [])
+
+
+def test_the_answer_to_no_rows_has_the_columns_of_every_answer(champion: Any) -> None:
+    none, some = champion.predict(pd.DataFrame(columns=["forget"])), predict(champion, "7")
+    assert len(none) == 0 and none.dtypes.to_dict() == some.dtypes.to_dict()
+    assert [str(none.dtypes[name]) for name in ("sample", "seed", "retain_loss", "forget_loss")] == ["int64"] * 2 + [
+        "float64"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"forget": ["7", "3,5"]},
+        ["7", "3,5"],
+        [{"forget": "7"}, {"forget": "3,5"}],
+        np.array(["7", "3,5"]),
+        pd.Series(["7", "3,5"]),
+        pd.DataFrame({"customer": [1, 2], "forget": ["7", "3,5"]}),
+    ],
+)
+def test_rows_come_in_every_form_that_a_pyfunc_takes(champion: Any, data: Any) -> None:
+    table = champion.predict(data, params={"n_samples": 2.0, "seed": 2.0**40})
+    assert table["forget"].tolist() == ["7", "7", "3,5", "3,5"] and table["seed"].tolist() == [2**40, 2**40 + 1] * 2
+
+
+@pytest.mark.parametrize(
+    "body", [{"inputs": ["7"]}, {"inputs": {"forget": ["7"]}}, {"instances": [{"forget": "7"}]}, {"inputs": "7"}]
+)
+def test_rows_come_in_every_form_that_the_server_takes(champion: Any, body: dict[str, Any]) -> None:
+    status, rows = ask(champion, {**body, "params": {"seed": 2**60 + 1}})
+    assert (status, [(row["forget"], row["seed"]) for row in rows]) == (200, [("7", 2**60 + 1)])
+
+
+@pytest.mark.parametrize("params", [None, dict.fromkeys(("n_samples", "seed", "steps", "retain_loss", "forget_loss"))])
+def test_null_parameters_are_absent_ones(champion: Any, params: dict[str, None] | None) -> None:
+    assert ask(champion, {**asked("7"), "params": params}) == ask(champion, asked("7", n_samples=1, seed=0, steps=2))
+
+
+def test_sample_i_of_a_seed_is_sample_0_of_that_many_seeds_later(champion: Any) -> None:
+    table = predict(champion, "7", n_samples=20, seed=5, steps=1)
+    assert table["sample"].tolist() == list(range(20)) and table["seed"].tolist() == list(range(5, 25))
+    for index in (0, 7, 19):
+        assert table["weights"][index] == predict(champion, "7", seed=5 + index, steps=1)["weights"][0]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (asked("7", n_sample=3), "unknown parameter 'n_sample'; allowed: n_samples, seed, steps, retain_loss, forget_loss"),
+        (asked("7", "11", "3", "seven"), "2 of 4 rows cannot be answered: row 1: unknown group '11'"),
+        (asked("7", "", forget_loss=123.4), "row 1: forget_loss = 123.4 was asked for, but the forget spec '' forgets nothing"),
+        (asked("7", 7), "row 1: a forget spec is text, got 7 of type int"),
+        (asked("7", n_samples=501), "rows = 1, n_samples = 501, steps = 2: 1002 denoising steps are not allowed"),
+        (asked(*["7"] * 501), "rows = 501, n_samples = 1, steps = 2: 1002 denoising steps are not allowed"),
+        (asked("7", seed=-1), "seed = -1 is not allowed"),
+        (asked("7", seed=0.5), "seed = 0.5 is not allowed"),
+    ],
+)
+def test_a_bad_request_is_answered_with_400_by_row_name_and_value(champion: Any, body: dict[str, Any], message: str) -> None:
+    status, text = ask(champion, body)
+    assert status == 400 and message in text
+
+
+@pytest.mark.parametrize("fault", [TypeError, ValueError, KeyError, DamagedArtifact, OutOfReach, MemoryError])
+def test_a_fault_of_the_program_is_no_bad_request(
+    champion: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: type[Exception]
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise fault("7 is not a number")
+
+    monkeypatch.setattr(champion.unwrap_python_model().hypernetwork, "sample", broken)
+    status, text = ask(champion, asked("7"))
+    assert status == 500 and f"{fault.__name__} inside hf_mlops: " in text
+    assert "in broken" in caplog.text  # the traceback is in the server's log
 
 
 @pytest.mark.parametrize(
@@ -95,7 +204,7 @@ def test_bad_requests_are_invalid_parameter_values(
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
     version = load_champion().version
-    assert version.tags == {"variant": "dihyfo-1"} and version.description == "A test."
+    assert version.tags == {"variant": "dihyfo-1", **SUBJECT, "hf_mlops.whole": "true"} and version.description == "A test."
     info = champion.metadata
     assert [column.name for column in info.get_input_schema()] == ["forget"]
     assert {param.name for param in info.get_params_schema()} == {"n_samples", "seed", "steps", "retain_loss", "forget_loss"}
@@ -145,12 +254,22 @@ def classifier(hypernetwork: Hypernetwork, digits: Dataset) -> OnnxClassifier:
 
 
 def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
-    store: Path, classifier: OnnxClassifier, digits: Dataset
+    store: Path, champion: Any, classifier: OnnxClassifier, digits: Dataset
 ) -> None:
     with mlflow.start_run():
-        version, file = register_classifier(classifier, "7", {"forget": "7", "seed": 3}, "Seven is gone.")
+        spec = ForgetSpec.of([7], digits.class_names)
+        version = register_classifier(classifier, load_champion(), spec, {"seed": 3}, "Seven is gone.")
+    file = Path(mlflow.artifacts.download_artifacts("models:/hyperforget-classifier@forget-7")) / "model.onnx"
     assert find_classifier("7").version == version.version
-    assert version.tags == {"forget": "7", "seed": "3"}
+    assert version.tags == {
+        "forget": "7",
+        "seed": "3",
+        "weights_sha256": classifier.digest,
+        "file_sha256": sha256(file),
+        **SUBJECT,
+        "hf_mlops.whole": "true",
+    }
+    assert mlflow.MlflowClient().get_registered_model("hyperforget-classifier").tags == {**SUBJECT}
     images = digits.test.images[:5].numpy()
     answer = mlflow.pyfunc.load_model("models:/hyperforget-classifier@forget-7").predict(images)
     direct = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, {"image": images})[0]
@@ -158,6 +277,7 @@ def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
     assert file.read_bytes() == classifier.data
     requirements = next(file.parent.glob("requirements.txt")).read_text()
     assert "onnxruntime" in requirements and "torch" not in requirements
+    assert mlflow.onnx.load_model("models:/hyperforget-classifier@forget-7") == classifier.model
 
 
 def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registration(
@@ -176,7 +296,7 @@ def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registratio
         classifier = to_onnx(target, weights, ForgetSpec.of([7], digits.class_names), digits.class_names, "", loaded.template)
         verify(classifier, digits.test.images, target.logits(weights[None], digits.test.images)[0])
         with mlflow.start_run():
-            register_classifier(classifier, "7", {"weights_sha256": classifier.digest}, "")
+            register_classifier(classifier, loaded, ForgetSpec.of([7], digits.class_names), {}, "")
     assert len(parsed) == 1
     assert len(sessions) == 4  # for each of the two: ours, and MLflow's trial of the input example on the file it has written
 
@@ -187,38 +307,3 @@ def counted(calls: list[int], function: Callable[..., Any]) -> Callable[..., Any
         return function(*arguments, **options)
 
     return count
-
-
-@pytest.mark.parametrize("existed", [False, True])
-def test_an_interruption_leaves_the_registry_as_it_was(
-    store: Path, classifier: OnnxClassifier, monkeypatch: pytest.MonkeyPatch, existed: bool
-) -> None:
-    client, name = mlflow.MlflowClient(), f"classifier-{existed}"
-    monkeypatch.setattr(models, "CLASSIFIER", name)
-
-    def register() -> None:
-        with mlflow.start_run():
-            register_classifier(classifier, "7", {"forget": "7"}, "")
-
-    if existed:
-        register()
-
-    def interrupt(*arguments: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        register()
-    monkeypatch.undo()
-    versions = client.search_model_versions(f"name = '{name}'")
-    assert [version.version for version in versions] == ([1] if existed else [])
-    if existed:
-        assert client.get_model_version_by_alias(name, "forget-7").version == 1
-    assert bool(client.search_registered_models(f"name = '{name}'")) == existed
-
-
-def test_an_alias_goes_back_only_to_a_version_that_is_there(store: Path, champion: Any) -> None:
-    assert promote_again("hyperforget", "champion", "1")
-    assert not promote_again("hyperforget", "champion", "99")
-    assert not promote_again("hyperforget", "champion", None)
-    assert load_champion().version.version == 1

@@ -104,11 +104,10 @@ class PromptBook(nn.Module):
         Warns:
             UserWarning: a loss outside the range of the population; names the range.
         """
+        refuse_loss_on_nothing(spec, forget_loss)
         mask = torch.tensor(spec.mask)
         retain_loss = _in_range("retain_loss", retain_loss, self.retain_range)
         forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
-        if forget_loss is not None and not mask.any():
-            raise BadRequest(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
         logs = self._usual_logs(mask[None])[0]
         if retain_loss is not None:
             usual, _ = self._means(losses_of_logs(logs), mask)
@@ -135,6 +134,16 @@ class PromptBook(nn.Module):
     ) -> tuple[Float[Tensor, " 1"], Float[Tensor, " 1"]]:
         """Mean losses over D_r and D_f of one row."""
         return set_means(losses[None], mask[None], self.share)
+
+
+def refuse_loss_on_nothing(spec: ForgetSpec, forget_loss: float | None) -> None:
+    """Holds a loss asked for on D_f against the spec.
+
+    Raises:
+        BadRequest: there is such a loss although nothing is forgotten; names it as it was asked for.
+    """
+    if forget_loss is not None and not spec.groups:
+        raise BadRequest(f"forget_loss = {forget_loss} was asked for, but the forget spec {str(spec)!r} forgets nothing")
 
 
 def _regressions(

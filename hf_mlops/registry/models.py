@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 from torch import Tensor
 
@@ -24,10 +25,11 @@ from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.export.weights import onnx_template, read_weights
-from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
+from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.target import Target
-from hf_mlops.registry import pyfunc
+from hf_mlops.registry import flavour, pyfunc
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
+from hf_mlops.registry.request import LOSSES, WHOLE_NUMBERS
 from hf_mlops.registry.versions import (
     Subject,
     belongs,
@@ -43,25 +45,24 @@ from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
 # what a registered hypernetwork needs; it carries hf_mlops itself
 RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader", "jaxtyping")
 
+# It tells what is asked for and answered; what a request may hold is for request.py to say, and MLflow is to let it through:
+# lists of specs have no column, and a client may write a whole number as 4.0.
 HYPERFORGET_SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, "forget")]),
+    inputs=Schema([ColSpec(DataType.string, FORGET, required=False)]),
     outputs=Schema(
         [
             ColSpec(DataType.string, "forget"),
             ColSpec(DataType.long, "sample"),
             ColSpec(DataType.long, "seed"),
             ColSpec(DataType.double, "retain_loss"),
-            ColSpec(DataType.double, "forget_loss"),
+            ColSpec(DataType.double, "forget_loss", required=False),
             ColSpec(DataType.binary, "weights"),
         ]
     ),
     params=ParamSchema(
         [
-            ParamSpec("n_samples", DataType.long, 1),
-            ParamSpec("seed", DataType.long, 0),
-            ParamSpec("steps", DataType.long, DEFAULT_STEPS),
-            ParamSpec("retain_loss", DataType.double, None),
-            ParamSpec("forget_loss", DataType.double, None),
+            *(ParamSpec(name, DataType.double, default) for name, (default, _) in WHOLE_NUMBERS.items()),
+            *(ParamSpec(name, DataType.double, None) for name in LOSSES),
         ]
     ),
 )
@@ -135,17 +136,21 @@ def register_hypernetwork(
     hypernetwork.save(folder)
     reference.save(folder)
     (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
-    example = {"forget": [hypernetwork.groups.names[-1], ",".join(hypernetwork.groups.names[:2]), ""]}
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
         python_model=pyfunc.__file__,
         artifacts={"hypernetwork": str(folder)},
         code_paths=[str(Path(hf_mlops.__file__).parent)],
         signature=HYPERFORGET_SIGNATURE,
-        input_example=pd.DataFrame(example),
+        input_example=input_example(hypernetwork.groups.names),
         pip_requirements=_pins(*RUN_TIME),
     )
     return register(info, name, CHAMPION, {**subject.tags, **tags}, description)
+
+
+def input_example(group_names: Sequence[str]) -> pd.DataFrame:
+    """Rows that any number of groups from 2 on can be asked for: one, up to two others, none."""
+    return pd.DataFrame({FORGET: [group_names[-1], ",".join(group_names[:-1][:2]), ""]})
 
 
 def load_champion(name: str = HYPERFORGET) -> Champion:
@@ -186,13 +191,13 @@ def register_classifier(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), INPUT)]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), OUTPUT)]),
     )
-    info = mlflow.onnx.log_model(
-        classifier.model,
+    info = Model.log(
+        None,
+        flavour,
         name=CLASSIFIER,
+        onnx_model=classifier.model,
         signature=signature,
         input_example={INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
-        save_as_external_data=False,
-        onnx_execution_providers=["CPUExecutionProvider"],  # these networks are far too small to gain from a GPU
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
     about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: sha256(classifier.data), **tags}

@@ -24,7 +24,7 @@ CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
 VERSION = "hf_mlops.version"  # the version of a registered model that it made
 
 # tags of a version of a classifier
-FORGET = "forget"  # its forget spec
+FORGET = "forget"  # its forget spec; also the column of a request
 WEIGHTS = "weights_sha256"  # of its parameters
 FILE = "file_sha256"  # of its ONNX file
 

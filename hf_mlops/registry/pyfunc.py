@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pandas as pd
+import torch
+from jaxtyping import Float
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from safetensors.torch import save
+from torch import Tensor
 
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.hypernet.model import Hypernetwork
+from hf_mlops.population.target import Target
+from hf_mlops.registry.request import Request, as_given
 from hf_mlops.serving.classifier import OnnxClassifier
+
+COLUMNS = {
+    "forget": "str",
+    "sample": "int64",
+    "seed": "int64",
+    "retain_loss": "float64",
+    "forget_loss": "float64",
+    "weights": "object",
+}
+
+log = logging.getLogger("hf_mlops.pyfunc")
 
 
 class HyperForget(PythonModel):
@@ -25,6 +45,8 @@ class HyperForget(PythonModel):
         self.hypernetwork = Hypernetwork.load(folder)
         self.reference = Reference.load(folder)
         self.template = OnnxClassifier.read(folder / "template.onnx")
+        target = self.hypernetwork.target
+        self.sample_bytes = len(state_bytes(target, torch.zeros(target.size)))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -32,39 +54,63 @@ class HyperForget(PythonModel):
         """One row per sample.
 
         Args:
-            model_input: column `forget`, forget specs as text: `"7"`, `"3,5"`, group names, `""` for none.
+            model_input: column `forget`, forget specs as text: `"7"`, `"3,5"`, group names, `""` for none; or what else
+                `Request.of` reads as such.
             params: `n_samples` of each row, `seed` of each row's first sample, denoising `steps`, and `retain_loss` and
-                `forget_loss` to ask for (absent: those of retrained classifiers).
+                `forget_loss` to ask for (absent or None: those of retrained classifiers).
 
         Returns:
-            `forget`, `sample` (from 0), `seed`, the prompted `retain_loss` and `forget_loss` (nats; NaN if nothing is
+            `forget`, `sample` (from 0), `seed`, the prompted `retain_loss` and `forget_loss` (nats; None if nothing is
             forgotten), and `weights`, the bytes of a safetensors file with the network's complete state dict: the generated
             tensors and the shared ones.
 
         Raises:
-            MlflowException: INVALID_PARAMETER_VALUE for a bad spec or parameter.
+            MlflowException: INVALID_PARAMETER_VALUE (HTTP 400) for a bad row or parameter, or more than `Request.require_room`
+                allows; INTERNAL_ERROR (HTTP 500) for everything else.
         """
-        asked = dict(params or {})
-        n = asked.pop("n_samples", 1)
-        rows = []
+        data, asked = as_given(self, model_input, params)
         try:
-            for forget in model_input["forget"]:  # one spec at a time: a row's samples cannot depend on its neighbours
-                samples = self.hypernetwork.sample(forget, n, **asked)
-                for index, seed in enumerate(samples.seeds):
-                    state = self.hypernetwork.target.state_dict(samples.weights[index])
-                    rows.append(
-                        {
-                            "forget": str(samples.spec),
-                            "sample": index,
-                            "seed": seed,
-                            "retain_loss": samples.prompt.retain_loss,
-                            "forget_loss": samples.prompt.forget_loss,
-                            "weights": save({name: tensor.contiguous() for name, tensor in state.items()}),
-                        }
-                    )
+            request = Request.of(data, asked, self.hypernetwork.groups.names)
+            request.require_room(self.sample_bytes)
+            return as_frame(list(self._rows(request)))
         except BadRequest as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        return pd.DataFrame(rows)
+        except Exception as error:  # MLflow's server would call it a bad request
+            log.exception("a request failed, and not by its own fault")
+            raise MlflowException(f"{type(error).__name__} inside hf_mlops: {error}", INTERNAL_ERROR) from error
+
+    def _rows(self, request: Request) -> Iterator[dict[str, Any]]:
+        for spec in request.specs:  # one spec at a time: a row's samples cannot depend on its neighbours
+            samples = self.hypernetwork.sample(
+                spec, request.n_samples, request.seed, request.steps, request.retain_loss, request.forget_loss
+            )
+            forget_loss = samples.prompt.forget_loss
+            for index, (seed, weights) in enumerate(zip(samples.seeds, samples.weights, strict=True)):
+                yield {
+                    "forget": str(spec),
+                    "sample": index,
+                    "seed": seed,
+                    "retain_loss": samples.prompt.retain_loss,
+                    "forget_loss": None if isnan(forget_loss) else forget_loss,
+                    "weights": state_bytes(self.hypernetwork.target, weights),
+                }
+
+
+def state_bytes(target: Target, weights: Float[Tensor, " params"]) -> bytes:
+    """The safetensors file of a target's complete state dict."""
+    return save({name: tensor.contiguous() for name, tensor in target.state_dict(weights).items()})
+
+
+def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The answer, with its columns also if there is no row.
+
+    Losses that are None stay so, in a column of objects: as NaN they would go into JSON as `NaN`, which is none.
+    """
+    columns = {}
+    for name, dtype in COLUMNS.items():
+        values = [row[name] for row in rows]
+        columns[name] = pd.Series(values, dtype="object" if None in values else dtype)
+    return pd.DataFrame(columns)
 
 
 mlflow.models.set_model(HyperForget())

@@ -1,0 +1,200 @@
+"""Requests for samples: what is read as one, what is refused and how, and how much one may ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.models import Model
+from mlflow.pyfunc import PyFuncModel, PythonModel
+
+from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry.models import input_example
+from hf_mlops.registry.request import MAX_BYTES, MAX_STEPS, Request, as_given
+
+NAMES = ("ankle boot", "bag", "coat")
+
+
+def read(data: Any, **params: object) -> Request:
+    return Request.of(data, params, NAMES)
+
+
+def refusal(data: Any, **params: object) -> str:
+    with pytest.raises(BadRequest) as caught:
+        read(data, **params)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pd.DataFrame({"forget": ["bag", "", "coat,bag"]}),
+        pd.DataFrame({"customer": [1, 2, 3], "forget": ["bag", "", "coat,bag"]}),
+        {"forget": ["bag", "", "coat,bag"]},
+        {"forget": np.array(["bag", "", "coat,bag"])},
+        {"forget": pd.Series(["bag", "", "coat,bag"])},
+        ["bag", "", "coat,bag"],
+        ("bag", "", "coat,bag"),
+        np.array(["bag", "", "coat,bag"]),
+        pd.Series(["bag", "", "coat,bag"], index=[7, 8, 9]),
+        [{"forget": "bag"}, {"forget": ""}, {"forget": "coat,bag"}],
+    ],
+)
+def test_rows_are_texts_in_a_column_or_a_list(data: Any) -> None:
+    assert [str(spec) for spec in read(data).specs] == ["bag", "", "bag,coat"]
+
+
+@pytest.mark.parametrize("data", ["bag", {"forget": "bag"}, np.array("bag"), {"forget": np.array("bag")}])
+def test_a_single_text_is_a_single_row(data: Any) -> None:
+    assert [str(spec) for spec in read(data).specs] == ["bag"]
+
+
+@pytest.mark.parametrize("data", [[], (), {"forget": []}, np.array([]), pd.DataFrame(), pd.DataFrame({"forget": []})])
+def test_no_rows_are_no_rows(data: Any) -> None:
+    assert read(data).specs == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"target": ["bag"]}, "no column 'forget' among ['target']; allowed: a column 'forget' of forget specs as text"),
+        (pd.DataFrame(["bag"]), "no column 'forget' among [0]; allowed: a column 'forget' of forget specs as text"),
+        ({}, "no column 'forget' among []; allowed: a column 'forget' of forget specs as text"),
+        (7, "rows of type int are not allowed; allowed: forget specs as text, in a column 'forget' or a list"),
+        (None, "rows of type NoneType are not allowed; allowed: forget specs as text, in a column 'forget' or a list"),
+        ({"forget": 7}, "rows of type int are not allowed; allowed: forget specs as text, in a column 'forget' or a list"),
+    ],
+)
+def test_what_has_no_rows_of_text_is_refused(data: Any, message: str) -> None:
+    assert refusal(data) == message
+
+
+@pytest.mark.parametrize("row", [7, None, ["bag"], {"target": "bag"}, float("nan")])
+def test_a_row_that_is_no_text_is_refused_with_its_number(row: object) -> None:
+    message = refusal(["bag", row])
+    assert message.startswith(f"1 of 2 rows cannot be answered: row 1: a forget spec is text, got {row!r} of type ")
+
+
+def test_every_bad_row_counts_and_the_first_three_are_told() -> None:
+    message = refusal(["bag", "hat", "coat", "bag,", "shoe", "ankle boot,bag,coat", "tie"])
+    assert message.startswith("5 of 7 rows cannot be answered: row 1: unknown group 'hat'")
+    assert " | row 3: the forget spec 'bag,' has an empty entry" in message and " | row 4: unknown group 'shoe'" in message
+    assert message.endswith(", and 2 more") and "row 5" not in message and "\n" not in message
+
+
+def test_a_forget_loss_is_refused_for_the_rows_that_forget_nothing_as_it_was_asked_for() -> None:
+    message = refusal(["bag", ""], forget_loss=123.456)
+    assert message == (
+        "1 of 2 rows cannot be answered: row 1: forget_loss = 123.456 was asked for, but the forget spec '' forgets nothing"
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "unknown"),
+    [
+        ({"n_sample": 3}, "'n_sample'"),
+        ({"seed": 1, "sed": 1, "Steps": 2}, "'sed', 'Steps'"),
+        ({"n_sample": None}, "'n_sample'"),
+    ],
+)
+def test_an_unknown_parameter_is_refused_by_name(params: dict[str, Any], unknown: str) -> None:
+    allowed = "n_samples, seed, steps, retain_loss, forget_loss"
+    assert refusal(["bag"], **params) == f"unknown parameter {unknown}; allowed: {allowed}"
+
+
+def test_parameters_that_are_absent_or_null_take_their_defaults() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("n_samples", "seed", "steps", "retain_loss", "forget_loss"))
+    assert read(["bag"]) == read(["bag"], **nothing) == Request.of(["bag"], None, NAMES)
+    assert read(["bag"]) == Request(read("bag").specs, 1, 0, 2, None, None)
+
+
+def test_whole_numbers_may_come_as_floats() -> None:
+    request = read(["bag"], n_samples=4.0, seed=np.float64(5), steps=np.int64(3), retain_loss=1, forget_loss=np.float32(2))
+    assert request == Request(read("bag").specs, 4, 5, 3, 1.0, 2.0)
+    assert [type(number) for number in (request.n_samples, request.seed, request.steps, request.retain_loss)] == [int] * 3 + [
+        float
+    ]
+    assert read(["bag"], seed=2**60 + 1).seed == 2**60 + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("n_samples", 0, "a whole number from 1"),
+        ("n_samples", 2.5, "a whole number from 1"),
+        ("n_samples", "4", "a whole number from 1"),
+        ("n_samples", True, "a whole number from 1"),
+        ("n_samples", [4], "a whole number from 1"),
+        ("seed", -1, "a whole number from 0"),
+        ("seed", float("nan"), "a whole number from 0"),
+        ("steps", float("inf"), "a whole number from 1"),
+        ("retain_loss", "0.5", "a finite loss from 0, in nats"),
+        ("retain_loss", 10**400, "a finite loss from 0, in nats"),
+        ("forget_loss", False, "a finite loss from 0, in nats"),
+    ],
+)
+def test_a_bad_parameter_is_refused_by_name_and_value(name: str, value: object, allowed: str) -> None:
+    assert refusal(["bag"], **{name: value}) == f"{name} = {value!r} is not allowed; allowed: {allowed}"
+
+
+@pytest.mark.parametrize(
+    ("rows", "n_samples", "steps"),
+    [(1, MAX_STEPS, 1), (MAX_STEPS, 1, 1), (1, 1, MAX_STEPS), (5, MAX_STEPS // 10, 2), (0, 10 * MAX_STEPS, 1)],
+)
+def test_rows_samples_and_steps_share_one_limit(rows: int, n_samples: int, steps: int) -> None:
+    read(["bag"] * rows, n_samples=n_samples, steps=steps).require_room(1)
+    if rows:
+        over = read(["bag"] * rows, n_samples=n_samples + 1, steps=steps, seed=3)
+        with pytest.raises(BadRequest) as caught:
+            over.require_room(1)
+        assert str(caught.value) == (
+            f"rows = {rows}, n_samples = {n_samples + 1}, steps = {steps}: {rows * (n_samples + 1) * steps} denoising steps are"
+            f" not allowed in one request; allowed: rows x n_samples x steps up to {MAX_STEPS}; ask for the rest in further"
+            " requests: sample i of seed 3 is sample 0 of seed 3 + i"
+        )
+
+
+def test_an_answer_has_a_largest_size_but_one_sample_is_always_allowed() -> None:
+    request = read(["bag", "coat"], n_samples=4)
+    request.require_room(MAX_BYTES // 8)
+    with pytest.raises(
+        BadRequest, match=rf"{MAX_BYTES + 8} bytes of weights are not allowed .* up to {MAX_BYTES}, here 7 samples;"
+    ):
+        request.require_room(MAX_BYTES // 8 + 1)
+    read(["bag"]).require_room(10 * MAX_BYTES)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 10])
+def test_the_input_example_can_be_answered_whatever_the_number_of_groups(groups: int) -> None:
+    names = [f"group {number}" for number in range(groups)]
+    specs = Request.of(input_example(names), {}, names).specs
+    assert [len(spec.groups) for spec in specs] == [1, min(groups - 1, 2), 0]
+
+
+class Echo(PythonModel):
+    """Answers with what its caller gave."""
+
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
+        return as_given(self, model_input, params)
+
+
+class Served:
+    """What MLflow puts between its `PyFuncModel` and a model: here it changes data and drops parameters."""
+
+    def __init__(self, python_model: PythonModel, inner: PythonModel | None = None):
+        self.python_model, self.inner = python_model, inner or python_model
+
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
+        return self.inner.predict(None, "changed", {})
+
+
+def test_a_model_sees_what_its_caller_gave_before_mlflow_changed_it() -> None:
+    model = Echo()
+    assert PyFuncModel(Model(), Served(model)).predict(["7"], {"n_sample": 3}) == (["7"], {"n_sample": 3})
+    assert model.predict(None, "direct", {"seed": 1}) == ("direct", {"seed": 1})
+
+
+def test_a_model_inside_another_does_not_take_the_others_data_for_its_own() -> None:
+    assert PyFuncModel(Model(), Served(Echo(), inner=Echo())).predict(["7"], {"seed": 1}) == ("changed", {})

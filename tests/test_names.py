@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from mlflow.utils.validation import _validate_model_alias_name, _validate_model_alias_name_reserved
 
 from hf_mlops import ForgetSpec
 from hf_mlops.registry import names
@@ -19,14 +22,7 @@ def test_what_earlier_runs_and_models_bear_is_still_looked_for() -> None:
     assert child_tag("targets") == "hf_mlops.targets_run"
 
 
-@pytest.mark.parametrize(
-    ("groups", "slug"),
-    [
-        ((7,), "7"),
-        ((5, 3), "3-5"),
-        ((), "nothing"),
-    ],
-)
+@pytest.mark.parametrize(("groups", "slug"), [((7,), "7"), ((5, 3), "3-5"), ((9, 0, 4), "0-4-9")])
 def test_a_spec_of_digits_has_the_alias_of_its_ascending_groups(groups: tuple[int, ...], slug: str) -> None:
     spec = ForgetSpec.of(groups, [str(digit) for digit in range(10)])
     assert (spec.slug, alias_of(spec.slug)) == (slug, f"forget-{slug}")
@@ -35,12 +31,33 @@ def test_a_spec_of_digits_has_the_alias_of_its_ascending_groups(groups: tuple[in
 @pytest.mark.parametrize(
     ("groups", "alias"),
     [
-        ((1,), "forget-ankle-boot"),  # capitals and the blank
-        ((0,), "forget-t-shirt-top"),  # the hyphen stays, the stroke becomes one
-        ((2,), "forget-gr-e-42"),  # a run of what an alias may not have is one hyphen, and none at the end
-        ((0, 4), "forget-t-shirt-top-a"),
-        ((3,), "forget-nothing"),
+        ((1,), "forget-ankle_boot"),  # capitals, and a blank inside a name
+        ((4, 1), "forget-a-ankle_boot"),
+        ((0,), "forget-t-shirt-top__9a217a2bc9ccbebe"),  # what an alias may not have, and hyphens of its own
+        ((2,), "forget-gr-sse-42__ea4c0afd4e55e96c"),
+        ((3,), "forget-__6949a41d49a05617"),
     ],
 )
-def test_an_alias_has_only_letters_digits_and_single_hyphens(groups: tuple[int, ...], alias: str) -> None:
+def test_an_alias_is_readable_where_that_is_unambiguous_and_else_ends_in_a_digest(groups: tuple[int, ...], alias: str) -> None:
     assert alias_of(ForgetSpec.of(groups, CLOTHES).slug) == alias
+
+
+SIXTY = [f"a class with a long name {number}" for number in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (SIXTY, range(59)),
+        (["v1", "latest", "V2", "other"], [0]),
+        (["v1", "latest", "V2", "other"], [1]),
+        (["猫", "кот"], [0]),
+        (["x" * 5000, "y"], [0]),
+        (["a", "b"], []),
+    ],
+)
+def test_mlflow_takes_the_alias_of_any_spec(names: list[str], groups: Sequence[int]) -> None:
+    alias = alias_of(ForgetSpec.of(groups, names).slug)
+    _validate_model_alias_name(alias)
+    _validate_model_alias_name_reserved(alias)
+    assert len(alias) <= 107

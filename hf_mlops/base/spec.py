@@ -8,11 +8,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from hf_mlops.base.errors import BadRequest
 
 LONGEST_SLUG, READABLE = 100, 60  # characters; of the part before a digest
+
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of controls, formats, halves of a character, ends of a line
+JOINERS = "\u200c\u200d"  # formats that Persian, Hindi and emoji are written with
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,17 @@ class ForgetSpec:
     Args:
         groups: indices of the groups in D_f, ascending and without repetition; empty for "forget nothing".
         group_names: names of all the groups there are.
+
+    Raises:
+        BadRequest: an index of no group.
     """
 
     groups: tuple[int, ...]
     group_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if odd := [group for group in self.groups if not 0 <= group < len(self.group_names)]:
+            raise BadRequest(f"there is no group with the index {odd[0]}; allowed: 0 to {len(self.group_names) - 1}")
 
     @classmethod
     def of(cls, groups: Sequence[int], group_names: Sequence[str]) -> ForgetSpec:
@@ -34,30 +43,35 @@ class ForgetSpec:
 
     @classmethod
     def parse(cls, text: str, group_names: Sequence[str], allow_empty: bool = True) -> ForgetSpec:
-        """Reads `"7"`, `"3,5"`, `"Sneaker"` or `""` (forget nothing).
+        """Reads `"7"`, `"3,5"`, `"Sneaker"`, `"#7"` or `""` (forget nothing).
 
-        An entry is a group's name (upper or lower case alike), else its index.
+        An entry is a group's name, upper or lower case alike, or its index behind `#`: of ten groups the last is `#9`. A number
+        alone is a name or nothing: where groups are called `1` to `10`, `0` is refused.
 
         Raises:
-            BadRequest: an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no group.
+            BadRequest: an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no group; groups whose
+                names `check_names` refuses.
         """
-        allowed = f"allowed: {', '.join(group_names)}, several joined by commas"
+        check_names(group_names)
+        last = f"#{len(group_names) - 1}"
+        allowed = f"allowed: {', '.join(group_names)}, several joined by commas, or indices from 0, #0 to {last}"
         if not isinstance(text, str):
             raise BadRequest(f"a forget spec is text, got {text!r} of type {type(text).__name__}; {allowed}")
         if not text.strip():
             if allow_empty:
                 return cls((), tuple(group_names))
             raise BadRequest(f"the forget spec is empty: name at least one group; {allowed}")
-        by_index = ((str(i), i) for i in range(len(group_names)))
-        by_name = ((name.lower(), i) for i, name in enumerate(group_names))
-        index = dict(chain(by_index, by_name))  # a name wins over an index
+        by_place = {f"#{i}": i for i in range(len(group_names))}
+        known = {**by_place, **{plain(name): i for i, name in enumerate(group_names)}}
         groups = set()
         for entry in text.split(","):
             if not entry.strip():
                 raise BadRequest(f"the forget spec {text!r} has an empty entry; {allowed}")
-            if entry.strip().lower() not in index:
-                raise BadRequest(f"unknown group {entry.strip()!r} in the forget spec {text!r}; {allowed}")
-            groups.add(index[entry.strip().lower()])
+            if plain(entry) not in known:
+                number = f"#{entry.strip()}"
+                hint = f": no group has that name; {number} is {group_names[by_place[number]]!r}" if number in by_place else ""
+                raise BadRequest(f"unknown group {entry.strip()!r} in the forget spec {text!r}{hint}; {allowed}")
+            groups.add(known[plain(entry)])
         if len(groups) == len(group_names):
             raise BadRequest(f"the forget spec {text!r} names every group: nothing would be left to retain")
         return cls.of(sorted(groups), group_names)
@@ -73,7 +87,7 @@ class ForgetSpec:
     @property
     def slug(self) -> str:
         """`slug_of` the names of the groups in D_f."""
-        return slug_of([self.group_names[g] for g in self.groups])
+        return slug_of(self.group_names[g] for g in self.groups)
 
 
 def plain(name: str) -> str:
@@ -81,15 +95,41 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
 
 
+def check_names(names: Iterable[str], kind: str = "the group") -> None:
+    """Refuses names that a forget spec could not hold, or not tell apart.
+
+    Args:
+        kind: what errors call that which bears the names.
+
+    Raises:
+        BadRequest: an empty name; one with a comma, a blank at either end or a character that is not seen; one such as `#7`,
+            which is an index; two that are the same in lower case.
+    """
+    first: dict[str, str] = {}
+    for name in names:
+        unseen = any(unicodedata.category(c) in UNSEEN and c not in JOINERS for c in name)
+        if not name or name != name.strip() or "," in name or unseen or re.fullmatch("#[0-9]+", name):
+            raise BadRequest(
+                f"{kind} name {name!r} is not allowed; allowed: text without a comma, a control character or a blank at either"
+                " end, and not # with a number, which is an index"
+            )
+        if plain(name) in first:
+            raise BadRequest(
+                f"{kind} names {first[plain(name)]!r} and {name!r} are not told apart; allowed: names that differ in more than"
+                " upper and lower case"
+            )
+        first[plain(name)] = name
+
+
 def slug_of(names: Iterable[str]) -> str:
     """Groups in the letters that a registry alias may have, in whatever order they are named: `7`, `3-5`, `ankle_boot`.
 
-    No two sets of groups share one. Names of other characters, or too many of them, are told apart by a digest, after two
-    underscores, which the others never have.
+    No two sets of groups share one, and none is longer than `LONGEST_SLUG`. Names of other characters, or too many of them,
+    are told apart by a digest behind two underscores, which the others never have; so is the empty set.
     """
-    known = sorted(map(plain, names))
+    known = sorted(set(map(plain, names)))
     slug = "-".join(known).replace(" ", "_")
     if known and len(slug) <= LONGEST_SLUG and all(re.fullmatch("[a-z0-9]+( [a-z0-9]+)*", name) for name in known):
         return slug
-    readable = re.sub("[^a-z0-9]+", "-", slug).strip("-")[:READABLE]
+    readable = re.sub("[^a-z0-9]+", "-", slug)[:READABLE].strip("-")
     return f"{readable}__{hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]}"

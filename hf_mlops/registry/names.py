@@ -34,7 +34,10 @@ CHECKPOINTS = "checkpoints"  # a folder in it for each step that one was kept at
 
 
 def alias_of(slug: str) -> str:
-    """The alias under which the classifier of a forget spec is served, by the spec's slug: `3-5` -> `forget-3-5`."""
+    """The alias under which the classifier of a forget spec is served, by the spec's slug: `3-5` -> `forget-3-5`.
+
+    It is one that MLflow takes: letters a-z, digits, `-` and `_`, at most 255 of them.
+    """
     return f"forget-{slug}"
 
 

@@ -55,9 +55,11 @@ class Request:
         allowed = (*WHOLE_NUMBERS, *LOSSES)
         if unknown := [name for name in params or {} if name not in allowed]:
             raise BadRequest(f"unknown parameter {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}")
-        whole = {name: _whole(name, given.get(name, default), least) for name, (default, least) in WHOLE_NUMBERS.items()}
-        losses = {name: _loss(name, given[name]) if name in given else None for name in LOSSES}
-        return cls(_specs(_rows(data), losses["forget_loss"], group_names), **whole, **losses)
+        numbers: dict[str, Any] = {
+            name: _whole(name, given.get(name, default), least) for name, (default, least) in WHOLE_NUMBERS.items()
+        }
+        losses: dict[str, Any] = {name: _loss(name, given[name]) if name in given else None for name in LOSSES}
+        return cls(_specs(_rows(data), losses["forget_loss"], group_names), **numbers, **losses)
 
     def require_room(self, sample_bytes: int) -> None:
         """Holds the request against the limits.

@@ -124,6 +124,35 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
     assert pictures | {"specs.csv", "summary.csv", "prompts.csv", "steps.csv"} <= artifacts("evaluate")
     assert {"candidates.csv", "groups.csv"} <= artifacts("forget")
     assert "checkpoints" not in artifacts("hypernet")
+    main = runs["main"]
+    assert main.info.run_name == "forget 7 · digits · mlp-16"
+    assert main.data.metrics["retain_accuracy"] == runs["forget"].data.metrics["retain_accuracy"]
+    assert main.data.metrics["prompt_alignment_both"] == runs["evaluate"].data.metrics["prompt_alignment_both"]
+    described = main.data.tags["mlflow.note.content"]
+    assert (
+        "[hyperforget-classifier/1](#/models/hyperforget-classifier/versions/1)" in described and "hyperforget/1" in described
+    )
+    assert main.data.tags["hf_mlops.fingerprint"]
+
+
+@pytest.mark.slow
+def test_the_tags_of_a_classifier_say_what_made_it_and_give_its_very_weights_again(store: Store) -> None:
+    tags = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-7").tags
+    sampling, gates = json.loads(tags["sampling"]), json.loads(tags["gates"])
+    assert gates == {"max_forget_accuracy": 0.05, "max_retain_gap": 0.06}
+    assert tags["command"].startswith("main.py ") and tags["hf_mlops.fingerprint"] and len(tags["hf_mlops.code"]) == 16
+    environment = {**store.environment, "PYTHONPATH": str(ROOT)}
+    code = f"""
+from hf_mlops.registry.models import load_hypernetwork
+from hf_mlops.registry.versions import still_there
+from hf_mlops import to_onnx
+champion = load_hypernetwork(still_there({tags["hypernetwork"]!r}))
+samples = champion.hypernetwork.sample({tags["forget"]!r}, **{sampling!r})
+classifier = to_onnx(champion.hypernetwork.target, samples.weights[0], samples.spec, [], "", champion.template)
+print(classifier.digest)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=store.folder)
+    assert done.stdout.strip() == tags["weights_sha256"], done.stderr
 
 
 @pytest.mark.slow
@@ -140,7 +169,21 @@ def test_main_again_re_uses_every_finished_step(store: Store) -> None:
     before = store.state()
     done = store.run("main", **SMALL, output=store.folder / "exported")
     assert done.stdout.count("re-used the finished run") == 4
+    assert "models:/hyperforget-classifier@forget-7 is version 1" in done.stdout
     assert store.state() == before
+
+
+@pytest.mark.slow
+def test_main_again_moves_no_alias_back(store: Store) -> None:
+    options = {"forget_class": 7, "seed": 3, "max_retain_gap": 0.2, "max_forget_accuracy": 0.2}
+    assert in_process(store, "forget", *options_of(options)).exit_code == 0
+    versions, aliases = before = store.state()
+    assert aliases["hyperforget-classifier@forget-7"] == str(versions[-1][1]) != "1"
+    done = in_process(store, "main", *options_of({**SMALL, "output": store.folder / "again"}))
+    assert done.exit_code == 0 and store.state() == before
+    said = f"models:/hyperforget-classifier@forget-7 is version {versions[-1][1]} and stays so, not version 1"
+    assert said in done.stdout
+    assert json.loads((store.folder / "again" / "forget-7" / "audit.json").read_text())["version"] == 1
 
 
 @pytest.mark.slow
@@ -152,8 +195,6 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
     assert "models:/hyperforget-classifier@forget-3-5" in done.stdout
     version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-3-5")
     assert version.tags["forget"] == "3,5" and version.tags["hypernetwork"] == "hyperforget/1"
-    file = Path(done.stdout.split("ONNX file")[1].split()[0])
-    assert OnnxClassifier.read(file).metadata["forget"] == "3,5"
 
 
 @pytest.mark.slow

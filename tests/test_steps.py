@@ -360,7 +360,7 @@ def test_a_population_is_found_by_the_data_it_was_trained_on_whatever_their_name
 
 
 def test_a_hypernetwork_works_with_the_data_it_was_trained_on_by_its_name_or_where_it_has_moved(tmp_path: Path) -> None:
-    images, labels = np.zeros((6, 4, 4), np.uint8), np.repeat([0, 1], 3)
+    images, labels = np.arange(96, dtype=np.uint8).reshape(6, 4, 4), np.repeat([0, 1], 3)
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
     made_from = load_dataset(f"npz:{tmp_path}/own.npz").identity
     assert trained_on(made_from, "", "").name == f"npz:{tmp_path}/own.npz"

@@ -37,9 +37,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set, every class of which is in each of its three splits; the splits never share an image.
+    """A named data set, every class of which is in each of its three splits.
 
-    Training uses `train`, conditioning losses come from `validation`, reports from `test`.
+    No image is in two splits, unless the user's own data holds copies of it, which are told of when it is read. Training uses
+    `train`, conditioning losses come from `validation`, reports from `test`.
     """
 
     name: str

@@ -14,7 +14,8 @@ from torch import Tensor
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
 from hf_mlops.data.dataset import Dataset, Split
-from hf_mlops.data.readers import read_folder, read_npz
+from hf_mlops.data.image_folder import read_folder
+from hf_mlops.data.numpy_file import read_npz
 
 CACHE = "~/.cache/hf_mlops"  # where torchvision downloads to
 DATA_DIR_VARIABLE = "HF_MLOPS_DATA_DIR"
@@ -43,7 +44,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     """The data set of that name; every class is in each of its splits, and groups are classes.
 
     `digits` comes with scikit-learn. `mnist`, `fashion-mnist` and `cifar10` keep their official test images; validation is
-    5,000 of the training images, stratified. `folder:PATH` and `npz:PATH` are the user's own, see `readers`.
+    5,000 of the training images, stratified. `folder:PATH` and `npz:PATH` are the user's own, see `read_folder` and `read_npz`.
 
     Args:
         data_dir: folder with the files of the published sets as torchvision lays them out; only read, never downloaded to.

@@ -1,30 +1,56 @@
 """Splits of the user's own data, in which no class is missing anywhere.
 
-With a test set of its own, a tenth of the training images of each class become validation; without one, each class is split
-60 / 20 / 20. A split depends on nothing but the labels and their order.
+| given | training | validation | test |
+|---|---|---|---|
+| images | 60 % | 20 % | 20 % |
+| training and test images | the rest | a tenth of the training images | as given |
+| training and validation images | the rest | as given | a fifth of the training images |
+| all three | as given | as given | as given |
+
+Shares are of each class. A split depends on nothing but the labels and their order.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from hashlib import sha256
+from itertools import combinations
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
-from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.base.spec import check_names
 from hf_mlops.data.dataset import Dataset, Split
 
+SPLITS = {  # how the user's own are called, in upper or lower case
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
-def check_classes(name: str, class_names: Sequence[str], labels: Tensor, test_labels: Tensor | None = None) -> None:
+
+def split_called(name: str) -> str | None:
+    """The split that a folder or array of the user's is: `Valid` -> `validation`; nothing for another name."""
+    return next((split for split, spellings in SPLITS.items() if name.lower() in spellings), None)
+
+
+def check_classes(
+    name: str,
+    class_names: Sequence[str],
+    labels: Int64[Tensor, " images"],
+    validation_labels: Int64[Tensor, " _"] | None = None,
+    test_labels: Int64[Tensor, " _"] | None = None,
+) -> None:
     """Refuses classes that cannot be split, forgotten or told apart.
 
     Args:
         name: what errors call the data set.
-        labels: (N,) int64, indices of class names; of all images, or of the training images where `test_labels` is given.
-        test_labels: (N,) int64.
+        labels: indices of class names; of all images, or of the training images where others are given.
 
     Raises:
         BadRequest: says which class, and what is allowed.
@@ -33,47 +59,45 @@ def check_classes(name: str, class_names: Sequence[str], labels: Tensor, test_la
         raise BadRequest(
             f"{name} has {len(class_names)} class{'es' * (not class_names)}; allowed: 2 or more, since one is to be forgotten"
         )
-    slugs: dict[str, str] = {}
-    for index, class_name in enumerate(class_names):
-        slug = ForgetSpec.of([index], class_names).slug  # part of the alias that a classifier is registered under
-        if class_name != class_name.strip() or "," in class_name or not any(c.isascii() and c.isalnum() for c in class_name):
-            raise BadRequest(
-                f"{name}: the class name {class_name!r} is not allowed; allowed: text with a letter a-z or a digit in it,"
-                " without a comma and without a space at either end"
-            )
-        if slug in slugs:
-            raise BadRequest(
-                f"{name}: the class names {slugs[slug]!r} and {class_name!r} are not told apart by a forget spec or an alias;"
-                " allowed: names that differ in letters a-z or digits, upper and lower case being alike"
-            )
-        slugs[slug] = class_name
-    needs = [("", labels, 3)] if test_labels is None else [("training ", labels, 2), ("test ", test_labels, 1)]
-    for kind, given, needed in needs:
-        for class_name, count in zip(class_names, torch.bincount(given, minlength=len(class_names)).tolist(), strict=True):
+    check_names(class_names, f"{name}: the class")
+    given = {"validation ": validation_labels, "test ": test_labels}
+    own = {split: own for split, own in given.items() if own is not None}
+    for split, some, needed in [("training " * bool(own), labels, 3 - len(own)), *((split, own[split], 1) for split in own)]:
+        for class_name, count in zip(class_names, torch.bincount(some, minlength=len(class_names)).tolist(), strict=True):
             if count < needed:
                 raise BadRequest(
-                    f"{name}: the class {class_name!r} has {count} {kind}images; allowed: at least {needed}, for every split"
+                    f"{name}: the class {class_name!r} has {count} {split}images; allowed: at least {needed}, for every split"
                 )
 
 
-def divide(name: str, class_names: Sequence[str], images: Tensor, labels: Tensor, test_labels: Tensor | None = None) -> Dataset:
-    """Splits checked data; groups are classes.
+def divide(
+    name: str,
+    class_names: Sequence[str],
+    images: Float32[Tensor, "rows channels height width"],
+    labels: Int64[Tensor, " images"],
+    validation_labels: Int64[Tensor, " _"] | None = None,
+    test_labels: Int64[Tensor, " _"] | None = None,
+) -> Dataset:
+    """Splits checked data; groups are classes. Warns of images that are in two splits.
 
     Args:
-        images: (N, channels, height, width) float32, 0 to 1; the test images, if they are given, come last.
-        labels: (N,) int64, without those of the test images.
-        test_labels: (N,) int64.
+        images: values 0 to 1; behind those that `labels` are of come validation images and then test images, as far as given.
     """
-    everything = labels if test_labels is None else torch.cat([labels, test_labels])
-    train, test = torch.arange(len(everything)).split([len(labels), len(everything) - len(labels)])
+    none = labels[:0]
+    parts = [labels, none if validation_labels is None else validation_labels, none if test_labels is None else test_labels]
+    everything = torch.cat(parts)
+    train, validation, test = torch.arange(len(everything)).split([len(part) for part in parts])
     if test_labels is None:
         train, test = _cut(train, labels, 0.2)
-    train, validation = _cut(train, labels, 0.25 if test_labels is None else 0.1)
+    if validation_labels is None:
+        train, validation = _cut(train, labels, 0.25 if test_labels is None else 0.1)
 
     def part(index: Tensor) -> Split:
         return Split(images[index], everything[index], everything[index])
 
-    return Dataset(name, part(train), part(validation), part(test), tuple(class_names), Groups.of_classes(class_names))
+    data = Dataset(name, part(train), part(validation), part(test), tuple(class_names), Groups.of_classes(class_names))
+    _tell_of_copies(data)
+    return data
 
 
 def _cut(index: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -84,3 +108,18 @@ def _cut(index: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
         members = index[labels[index] == label]
         chosen[members[random.permutation(len(members))[: max(1, round(share * len(members)))]]] = True
     return index[~chosen[index]], index[chosen[index]]
+
+
+def _tell_of_copies(data: Dataset) -> None:
+    """Warns of images whose every pixel is that of an image in another split, with how many there are."""
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    pixels = {name: [sha256(image.numpy().tobytes()).digest() for image in split.images] for name, split in splits.items()}
+    found = []
+    for one, other in combinations(splits, 2):
+        there = set(pixels[one])
+        if copies := sum(image in there for image in pixels[other]):
+            found.append(f"{copies} of the {other} images are {one} images too")
+    if found:
+        warnings.warn(
+            f"{data.name}: {', '.join(found)}, pixel by pixel: figures on these say nothing of new images", stacklevel=3
+        )

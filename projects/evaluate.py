@@ -13,8 +13,7 @@ from projects.command import entry_point
 
 @click.command(help=__doc__)
 @entry_point
-@options.same_dataset
-@options.data_dir
+@options.same_data
 @options.samples(32)
 @options.seed
 @options.denoising_steps

@@ -20,8 +20,7 @@ from projects.command import entry_point
 @click.command(help=__doc__)
 @entry_point
 @click.option("--forget-class", required=True, help="Forget spec: a class, or several joined by commas.")
-@options.same_dataset
-@options.data_dir
+@options.same_data
 @options.samples(8)
 @options.seed
 @options.denoising_steps

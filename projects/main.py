@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from hf_mlops.audit.gates import Gates
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.executor import Engine
@@ -26,7 +28,7 @@ from projects.command import entry_point
 @options.variant
 @options.space
 @options.recipe_field("hypernet_steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.")
-@click.option("--forget-class", default="7", show_default=True, help="Forget spec of the classifier to register.")
+@click.option("--forget-class", default="", help="Forget spec of the classifier to register; by default 7 of digits.")
 @options.output
 @options.gates
 @options.seed
@@ -47,12 +49,24 @@ def command(
     **fields: int | str | None,
 ) -> None:
     data = load_dataset(dataset, data_dir)
-    spec = ForgetSpec.parse(forget_class, data.groups.names, allow_empty=False)
+    spec = ForgetSpec.parse(forget_class or default_spec(data), data.groups.names, allow_empty=False)
     population = {"scope": fields["scope"], "runs": fields["runs"], "train_steps": fields["target_steps"]}
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
     recipe = find_recipe(dataset, architecture).given(population, hypernet, seed)
     main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine)
     options.print_configuration(**main.configuration) if dry_run else main.run()
+
+
+def default_spec(data: Dataset) -> str:
+    """The forget spec for who names none.
+
+    Raises:
+        BadRequest: data whose groups are not known beforehand: what is forgotten must be asked for.
+    """
+    if data.name != "digits":
+        names = ", ".join(data.groups.names)
+        raise BadRequest(f"forget_class must say what {data.name} is to forget; allowed: {names}, several joined by commas")
+    return "7"
 
 
 if __name__ == "__main__":

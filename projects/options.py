@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,30 @@ import click
 
 from hf_mlops.audit.gates import Gates
 from hf_mlops.compute.device import DEVICES
-from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE
+from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, READERS
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
 from hf_mlops.hypernet.signal import VARIANTS
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.executor import ENGINES, Engine
 from hf_mlops.population.networks import ALLOWED as NETWORKS
+from projects.policy import VARIABLE, within_policy
 
-AT_LEAST_1 = click.IntRange(min=1)
+
+class Whole(click.IntRange):
+    """A whole number, which may be written as `8.0` or `1e3`: MLproject knows only numbers with a fraction."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            number = Decimal("nan")
+        if not number.is_finite() or number.adjusted() > 30 or number != number.to_integral_value():
+            self.fail(f"{value!r} is not allowed; allowed: a whole number", param, ctx)
+        return super().convert(int(number), param, ctx)
+
+
+AT_LEAST_1 = Whole(min=1)
 
 
 class OrEmpty(click.ParamType):
@@ -46,11 +62,11 @@ def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = 
     return click.option(f"--{flag}", type=kind, default=getattr(config, name), show_default=True, metavar=metavar, help=text)
 
 
-dataset = click.option("--dataset", metavar="NAME", default="digits", show_default=True, help=f"Data set: {ALLOWED}.")
-same_dataset = click.option(
+dataset_option = click.option("--dataset", metavar="NAME", default="digits", show_default=True, help=f"Data set: {ALLOWED}.")
+same_dataset_option = click.option(
     "--dataset", metavar="NAME", default="", help="The data set that the hypernetwork was trained on, if it has moved since."
 )
-data_dir = click.option(
+data_dir_option = click.option(
     "--data-dir",
     metavar="FOLDER",
     default="",
@@ -78,18 +94,18 @@ engine_name = field(
 ray_address = click.option(
     "--ray-address", default="", metavar="HOST:PORT", help="Of a Ray cluster; by default one of this machine alone is started."
 )
-store = click.option(
+store_option = click.option(
     "--store",
     default="",
     metavar="FOLDER",
     help="Where trained targets are left chunk by chunk, to go on from after an interruption; by default they are not kept."
     " On a Ray cluster of several machines, a folder that all of them see.",
 )
-seed = field(PopulationConfig, "seed", click.IntRange(min=0), "Seed of all that is random.")
+seed = field(PopulationConfig, "seed", Whole(min=0), "Seed of all that is random.")
 denoising_steps = click.option(
-    "--steps", type=click.IntRange(1, 1000), default=DEFAULT_STEPS, show_default=True, help="Denoising steps a sample."
+    "--steps", type=Whole(1, 1000), default=DEFAULT_STEPS, show_default=True, help="Denoising steps a sample."
 )
-start = click.option(
+start_option = click.option(
     "--start",
     default="",
     metavar="CLASSIFIER",
@@ -102,9 +118,15 @@ start_time = click.option(
     show_default=True,
     help="How far to go from it: 1 is not to stay near at all.",
 )
-max_forget_accuracy = field(Gates, "max_forget_accuracy", click.FloatRange(0, 1), "Largest accuracy on the forget set.")
+_bounded = f"The file that {VARIABLE} names may bound it."
+max_forget_accuracy = field(
+    Gates, "max_forget_accuracy", click.FloatRange(0, 1), f"Largest accuracy on the forget set. {_bounded}"
+)
 max_retain_gap = field(
-    Gates, "max_retain_gap", click.FloatRange(0, 1), "Largest accuracy lost on the retain set against the retrain reference."
+    Gates,
+    "max_retain_gap",
+    click.FloatRange(0, 1),
+    f"Largest accuracy lost on the retain set against the retrain reference. {_bounded}",
 )
 output = click.option(
     "--output",
@@ -116,9 +138,45 @@ output = click.option(
 dry_run = click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
 
 
+def in_full(path: str) -> str:
+    """A path from the root on, whatever directory the command works in; nothing stays nothing."""
+    return str(Path(path).absolute()) if path else path
+
+
+def dataset_in_full(name: str) -> str:
+    """The name of a data set, with its path, if it has one, from the root on: it is noted with what is trained on it."""
+    prefix = next((prefix for prefix in READERS if name.startswith(prefix) and name != prefix), "")
+    return f"{prefix}{in_full(name.removeprefix(prefix))}" if prefix else name
+
+
 def data(command: Callable[..., Any]) -> Callable[..., Any]:
     """The two options that say which data to train on."""
-    return dataset(data_dir(command))
+    return dataset_option(_with_places(command))
+
+
+def same_data(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The two options that say where the data is that a hypernetwork was trained on."""
+    return same_dataset_option(_with_places(command))
+
+
+def _with_places(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--data-dir`, and a name of the data set that says where it is."""
+
+    @wraps(command)
+    def combined(dataset: str, data_dir: str, **others: Any) -> Any:
+        return command(dataset=dataset_in_full(dataset), data_dir=in_full(data_dir), **others)
+
+    return data_dir_option(combined)
+
+
+def start(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option for the classifier to stay near, a file or a registered one."""
+
+    @wraps(command)
+    def combined(start: str, **others: Any) -> Any:
+        return command(start=start if start.startswith("models:/") else in_full(start), **others)
+
+    return start_option(combined)
 
 
 def engines(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,17 +184,17 @@ def engines(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def combined(engine: str, ray_address: str, store: str, **others: Any) -> Any:
-        return command(engine=Engine(engine, ray_address, store), **others)
+        return command(engine=Engine(engine, ray_address, in_full(store)), **others)
 
-    return engine_name(ray_address(store(combined)))
+    return engine_name(ray_address(store_option(combined)))
 
 
 def gates(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that bound what may be registered, as one argument `gates`."""
+    """The two options that bound what may be registered, as one argument `gates`, which the policy allows."""
 
     @wraps(command)
     def combined(max_forget_accuracy: float, max_retain_gap: float, **others: Any) -> Any:
-        return command(gates=Gates(max_forget_accuracy, max_retain_gap), **others)
+        return command(gates=within_policy(Gates(max_forget_accuracy, max_retain_gap)), **others)
 
     return max_forget_accuracy(max_retain_gap(combined))
 
@@ -151,7 +209,7 @@ def samples(default: int) -> Any:
     """The option for how many samples to draw."""
     return click.option(
         "--n-samples",
-        type=click.IntRange(1, MAX_SAMPLES),
+        type=Whole(1, MAX_SAMPLES),
         default=default,
         show_default=True,
         help="Samples of each forget spec.",

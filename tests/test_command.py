@@ -1,0 +1,468 @@
+"""What a command is run in: where it was typed, a policy, a store that may go, and nothing left over."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import mlflow
+import numpy as np
+import psutil
+import pytest
+import requests
+from click.testing import CliRunner, Result
+from mlflow.projects._project_spec import load_project
+
+import projects.command
+from hf_mlops import Dataset
+from hf_mlops.base.errors import BadRequest, OutOfReach
+from projects import options
+from projects.command import entry_point
+from projects.main import default_spec
+
+ROOT = Path(__file__).parent.parent
+ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
+NEEDED = {"forget": ["--forget-class=7"], "export": ["--forget-class=7"]}
+TINY = {"runs": 16, "train_steps": 10, "checkpoints": 2, "reference_runs": 1}
+NOWHERE = "http://me:secret@127.0.0.1:9"  # nothing listens there
+
+
+@pytest.fixture
+def nowhere() -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(NOWHERE)
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def in_memory() -> Iterator[None]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri("sqlite://")
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+def run(name: str, *words: str) -> Result:
+    """An entry point's command, in this process."""
+    return CliRunner().invoke(importlib.import_module(f"projects.{name}").command, words)
+
+
+def run_body(body: Any, *words: str) -> Result:
+    """A command that does nothing else, in this process."""
+
+    @click.command()
+    @entry_point
+    def command() -> None:
+        body()
+
+    return CliRunner().invoke(command, words)
+
+
+# without a store or a network
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_help_and_dry_run_need_neither_store_nor_network(name: str, nowhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = []
+
+    def refuse(*arguments: object) -> None:
+        connections.append(arguments)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert run(name, "--help").exit_code == 0
+    done = run(name, "--dry-run", *NEEDED.get(name, []))
+    assert done.exit_code == 0 and json.loads(done.stdout)
+    assert not connections
+    assert run(name, *NEEDED.get(name, [])).exit_code == OutOfReach.status and connections
+
+
+def test_help_comes_quickly(tmp_path: Path) -> None:
+    started = time.monotonic()
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": NOWHERE, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "projects.main", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0 and "--forget-class" in done.stdout
+    assert time.monotonic() - started < 60
+    assert not list(tmp_path.iterdir())
+
+
+# errors
+
+
+def test_a_store_that_is_not_there_is_one_line_without_its_password(nowhere: None) -> None:
+    done = run("export", "--forget-class=7")
+    assert done.exit_code == OutOfReach.status
+    assert done.stderr == (
+        "Error: no MLflow tracking server answers at http://me:***@127.0.0.1:9 (Connection refused): start it, or set"
+        " MLFLOW_TRACKING_URI to one that runs\n"
+    )
+
+
+def script(body: str) -> list[str]:
+    """A command of this body, to be run by itself."""
+    lines = ["import click, logging, mlflow, sys, warnings", "from hf_mlops.registry.store import hasten"]
+    lines += ["from projects.command import entry_point", "@click.command()", "@entry_point", "def command():"]
+    return [sys.executable, "-c", "\n".join([*lines, textwrap.indent(textwrap.dedent(body), "    "), "command()"])]
+
+
+def environment(uri: str, **variables: str) -> dict[str, str]:
+    return {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(ROOT), **variables}
+
+
+def test_passwords_are_shown_nowhere(tmp_path: Path) -> None:
+    body = f"""
+        warnings.warn("of {NOWHERE}")
+        logging.getLogger("mlflow.store").warning("no answer from %s", "{NOWHERE}")
+        raise mlflow.MlflowException("API request to {NOWHERE} failed")
+        """
+    words, variables = [*script(body), "--debug"], environment("sqlite://")
+    done = subprocess.run(words, capture_output=True, text=True, env=variables, cwd=tmp_path)
+    assert done.returncode == OutOfReach.status and "Traceback" in done.stderr
+    assert done.stderr.count("http://me:***@127.0.0.1:9") >= 4 and "secret" not in done.stdout + done.stderr
+
+
+def test_the_addresses_that_mlflow_prints_are_kept_back_where_they_have_a_password(
+    nowhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projects.command, "require_store", lambda: None)
+    for uri, kept_back in ((NOWHERE, "true"), ("http://127.0.0.1:9", "false")):
+        monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "false")
+        mlflow.set_tracking_uri(uri)
+        assert run_body(lambda: None).exit_code == 0
+        assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"].lower() == kept_back
+
+
+# where a command works
+
+
+@pytest.fixture
+def typed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory that `mlflow run` was typed in; this process is in the project's, as its commands are."""
+    with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as started:
+        monkeypatch.setattr(projects.command, "STARTED_BY", psutil.Process(started.pid))
+        monkeypatch.chdir(ROOT)
+        yield tmp_path
+        started.kill()
+
+
+def test_a_command_works_where_mlflow_run_was_typed(typed_in: Path, in_memory: None) -> None:
+    (typed_in / "module_of_mine.py").write_text("where = __file__")
+    (typed_in / "projects.py").write_text("raise AssertionError('the project is not looked for here')")
+    before = list(sys.path)
+
+    def body() -> None:
+        from projects import options as found
+
+        assert found is options
+        print(Path.cwd(), importlib.import_module("module_of_mine").where, Path("x").absolute())
+
+    done = run_body(body)
+    assert done.stdout.split() == [str(typed_in), str(typed_in / "module_of_mine.py"), str(typed_in / "x")], done.exception
+    assert Path.cwd() == ROOT and sys.path == before
+
+
+def test_a_command_that_was_started_elsewhere_stays_there(
+    typed_in: Path, in_memory: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    assert run_body(lambda: print(Path.cwd())).stdout.strip() == str(elsewhere)
+
+
+def test_paths_are_taken_from_where_mlflow_run_was_typed_and_noted_in_full(typed_in: Path) -> None:
+    words = ["--dataset=folder:photos", "--data-dir=data", "--dry-run"]
+    targets = json.loads(run("targets", *words).stdout)
+    assert (targets["dataset"], targets["data_dir"]) == (f"folder:{typed_in}/photos", f"{typed_in}/data")
+    forget = json.loads(run("forget", *words, "--forget-class=cat", "--start=now.onnx").stdout)
+    assert (forget["dataset"], forget["data_dir"]) == (f"folder:{typed_in}/photos", f"{typed_in}/data")
+    assert forget["sample"]["start"] == f"{typed_in}/now.onnx"
+    assert json.loads(run("main", "--dry-run", "--store=chunks").stdout)["engine"]["store"] == f"{typed_in}/chunks"
+    registered = run("forget", "--dry-run", "--forget-class=cat", "--start=models:/x@y").stdout
+    assert json.loads(registered)["sample"]["start"] == "models:/x@y"
+    left_out = json.loads(run("evaluate", "--dry-run").stdout)
+    assert (left_out["dataset"], left_out["data_dir"]) == ("", "")
+
+
+def test_a_network_that_is_not_there_is_said_to_be_looked_for_where_mlflow_run_was_typed(
+    typed_in: Path, in_memory: None
+) -> None:
+    done = run("targets", "--architecture=absent_nets:make")
+    assert done.exit_code == BadRequest.status
+    assert f"(looked in {typed_in} and among the installed packages)" in done.stderr
+
+
+# what a command may be asked for
+
+
+@pytest.mark.parametrize(("text", "number"), [("8.0", 8), ("8", 8), ("1e1", 10), ("12.", 12)])
+def test_a_whole_number_may_be_written_with_a_point(text: str, number: int) -> None:
+    asked = json.loads(run("forget", "--dry-run", "--forget-class=7", "--n-samples", text, "--seed", text).stdout)
+    assert (asked["sample"]["n"], asked["sample"]["seed"]) == (number, number)
+    assert json.loads(run("targets", "--dry-run", "--runs", text).stdout)["population"]["runs"] == number
+
+
+@pytest.mark.parametrize("text", ["8.5", "nan", "inf", "1e99", "many", "0x8"])
+def test_another_number_is_refused_in_a_line_that_says_so(text: str) -> None:
+    for name, option in (("forget", "--n-samples"), ("targets", "--runs")):
+        done = run(name, "--dry-run", *NEEDED.get(name, []), option, text)
+        assert done.exit_code == 2 and f"{text!r} is not allowed; allowed: a whole number" in done.stderr
+    assert "0 is not in the range" in run("forget", "--dry-run", "--forget-class=7", "--n-samples=0.0").stderr
+
+
+def test_mlproject_and_its_commands_take_a_whole_number_with_a_point() -> None:
+    words = shlex.split(
+        load_project(str(ROOT)).get_entry_point("forget").compute_command({"forget_class": "7", "seed": "8.0"}, None)
+    )
+    assert json.loads(run("forget", *words[3:], "--dry-run").stdout)["sample"]["seed"] == 8
+
+
+def test_what_is_forgotten_goes_without_saying_only_for_digits(digits: Dataset, tmp_path: Path) -> None:
+    assert default_spec(digits) == "7"
+    with pytest.raises(BadRequest, match=r"forget_class must say what mnist is to forget; allowed: 0, 1, 2, .*, 9, several"):
+        default_spec(replace(digits, name="mnist"))
+    images, labels = digits.test.images[:, 0].numpy(), digits.test.labels.numpy()
+    np.savez(tmp_path / "mine.npz", images=images, labels=labels)
+    refused = run("main", "--dry-run", "--dataset", f"npz:{tmp_path}/mine.npz")
+    assert (
+        refused.exit_code == BadRequest.status and f"what npz:{tmp_path}/mine.npz is to forget; allowed: 0, " in refused.stderr
+    )
+    asked = run("main", "--dry-run", "--dataset", f"npz:{tmp_path}/mine.npz", "--forget-class=3")
+    assert json.loads(asked.stdout)["forget_class"] == "3"
+    assert json.loads(run("main", "--dry-run").stdout)["forget_class"] == "7"
+
+
+# the policy
+
+
+@pytest.fixture
+def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the policy is read from; there is none yet."""
+    monkeypatch.setenv("HF_MLOPS_POLICY", str(tmp_path / "policy.json"))
+    return tmp_path / "policy.json"
+
+
+@pytest.mark.parametrize("name", ["main", "hypernet", "forget"])
+def test_no_command_line_opens_a_gate_further_than_the_policy(name: str, policy: Path) -> None:
+    policy.write_text('{"gates": {"max_forget_accuracy": 0.02}}')
+    words = [name, "--dry-run", *NEEDED.get(name, [])]
+    gates = json.loads(run(*words, "--max-forget-accuracy=0.02", "--max-retain-gap=1").stdout)["gates"]
+    assert gates == {"max_forget_accuracy": 0.02, "max_retain_gap": 1.0}
+    refused = run(*words, "--max-forget-accuracy=0.021")
+    assert refused.exit_code == BadRequest.status
+    assert refused.stderr == (
+        f"Error: max_forget_accuracy = 0.021 is not allowed; allowed: at most 0.02, by the policy {policy}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read as a policy in JSON: [Errno 2] No such file"),
+        ("gates:", "cannot be read as a policy in JSON: Expecting value"),
+        ("[]", "says []; allowed:"),
+        ("{}", "says {}; allowed:"),
+        ('{"gates": {}, "gate": {}}', "says {'gates': {}, 'gate': {}}; allowed:"),
+        ('{"gates": {"max_forget_acuracy": 0.1}}', "says max_forget_acuracy = 0.1; allowed:"),
+        ('{"gates": {"max_retain_gap": 2}}', "says max_retain_gap = 2; allowed:"),
+        ('{"gates": {"max_retain_gap": "0.1"}}', "says max_retain_gap = '0.1'; allowed:"),
+        ('{"gates": {"max_retain_gap": true}}', "says max_retain_gap = True; allowed:"),
+        ('{"gates": {"max_retain_gap": NaN}}', "says max_retain_gap = nan; allowed:"),
+    ],
+)
+def test_a_policy_that_is_not_one_is_refused(text: str | None, message: str, policy: Path) -> None:
+    if text is not None:
+        policy.write_text(text)
+    refused = run("forget", "--dry-run", "--forget-class=7")
+    assert refused.exit_code == BadRequest.status and str(policy) in refused.stderr and message in refused.stderr
+
+
+def test_without_a_policy_every_gate_may_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_MLOPS_POLICY", raising=False)
+    assert (
+        json.loads(run("forget", "--dry-run", "--forget-class=7", "--max-retain-gap=1").stdout)["gates"]["max_retain_gap"] == 1
+    )
+
+
+# what a command leaves, and what becomes of it without `mlflow run`
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
+    temporary, loose = tmp_path / "temporary", ["--max-forget-accuracy=1", "--max-retain-gap=1"]
+    temporary.mkdir()
+    variables = environment(f"sqlite:///{tmp_path}/mlflow.db", TMPDIR=str(temporary))
+    for name, words, status in [
+        ("targets", words_of(TINY), 0),
+        ("hypernet", ["--train-steps=20", *loose], 0),
+        ("forget", ["--forget-class=7", "--n-samples=2", *loose], 0),
+        ("forget", ["--forget-class=7", "--n-samples=2", "--start=absent.onnx"], BadRequest.status),
+    ]:
+        command = [sys.executable, "-m", f"projects.{name}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=tmp_path)
+        assert done.returncode == status, done.stderr
+        assert not list(temporary.iterdir()), name
+
+
+def words_of(parameters: dict[str, object]) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_command_ends_with_its_mlflow_run_and_has_worked_where_that_was_typed(tmp_path: Path, number: signal.Signals) -> None:
+    """With a network of the directory it was typed in, and relative paths of the chunk store and the database."""
+    network = (
+        "from torch import nn\n\ndef make(shape, classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    (tmp_path / "mynets.py").write_text(network)
+    (tmp_path / "temporary").mkdir()
+    parameters = {**TINY, "runs": "512.0", "train_steps": 2000, "architecture": "mynets:make", "store": "chunks"}
+    words = [word for name, value in parameters.items() for word in ("-P", f"{name}={value}")]
+    with subprocess.Popen(
+        ["mlflow", "run", str(ROOT), "-e", "targets", "--env-manager", "local", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment("sqlite:///own.db", TMPDIR=str(tmp_path / "temporary")),
+        cwd=tmp_path,
+    ) as started:
+        assert started.stdout is not None
+        lines = []
+        for line in started.stdout:  # until the last process that writes to it has ended
+            lines.append(line)
+            if line.startswith("population: ") and started.poll() is None:
+                (command,) = (
+                    p for p in psutil.Process(started.pid).children(recursive=True) if "projects.targets" in p.cmdline()
+                )
+                started.send_signal(number)
+        ended = time.monotonic()
+    assert not command.is_running() or time.monotonic() - ended < 5
+    assert "interrupted: nothing is half-made" in lines[-1], "".join(lines)
+    assert (tmp_path / "chunks").is_dir() and not files_in(tmp_path / "temporary")
+    (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path}/own.db").search_runs(["0"])
+    assert run.info.status == "KILLED" and run.data.params["targets.runs"] == "512"
+
+
+# a server that goes in the middle
+
+
+class Server:
+    """A real tracking server, with its artifacts in a folder."""
+
+    def __init__(self, folder: Path):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        self.artifacts = folder / "artifacts"
+        store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(self.artifacts)]
+        host, port = self.address.split(":")
+        self.process = subprocess.Popen(
+            ["mlflow", "server", *store, "--host", host, "--port", port, "--workers", "1"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait(self) -> None:
+        for _ in range(600):
+            try:
+                if requests.get(f"http://{self.address}/health", timeout=1).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.25)
+        raise AssertionError("the server does not come up")
+
+    def send(self, number: signal.Signals) -> None:
+        os.killpg(self.process.pid, number)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    server.wait()
+    yield server
+    server.send(signal.SIGCONT)
+    server.send(signal.SIGKILL)
+    server.process.wait()
+
+
+def cut_off(server: Server, tmp_path: Path, happens: Callable[[], object]) -> tuple[int, list[str], float]:
+    """Status, errors and seconds of a command that logs a file after something has happened to the server."""
+    body = """
+        with mlflow.start_run():
+            try:
+                print("working", flush=True)
+                sys.stdin.readline()
+                mlflow.log_text("text", "file.txt")
+            except Exception as error:
+                hasten(error)
+                raise
+        """
+    with subprocess.Popen(
+        script(body),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(f"http://me:secret@{server.address}", TMPDIR=str(tmp_path)),
+    ) as command:
+        assert command.stdout is not None
+        while (line := command.stdout.readline()) != "working\n":
+            assert line, command.communicate()
+        happens()
+        started = time.monotonic()
+        _, errors = command.communicate("go on\n", timeout=300)
+    assert not list(tmp_path.iterdir()) and "secret" not in errors
+    return command.returncode, errors.splitlines(), time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_in_the_middle_is_given_up_within_a_minute(server: Server, tmp_path: Path) -> None:
+    try:
+        status, errors, seconds = cut_off(server, tmp_path, lambda: server.send(signal.SIGSTOP))
+    finally:
+        server.send(signal.SIGCONT)
+    assert status == OutOfReach.status
+    assert errors == [f"Error: the server at http://me:***@{server.address} is out of reach: timed out"]
+    assert seconds < 60
+
+
+@pytest.mark.slow
+def test_a_store_of_artifacts_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+    def replace_by_a_file() -> None:
+        shutil.rmtree(server.artifacts, ignore_errors=True)
+        server.artifacts.touch()
+
+    status, errors, seconds = cut_off(server, tmp_path, replace_by_a_file)
+    server.artifacts.unlink()
+    assert status == OutOfReach.status and len(errors) == 1
+    assert f"the artifact store behind the server at http://me:***@{server.address} is out of reach: too many 500" in errors[0]
+    assert seconds < 40
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_the_middle_is_named(server: Server, tmp_path: Path) -> None:
+    status, errors, seconds = cut_off(server, tmp_path, lambda: server.send(signal.SIGKILL))
+    assert status == OutOfReach.status
+    assert errors == [f"Error: the server at http://me:***@{server.address} is out of reach: Connection refused"]
+    assert seconds < 40

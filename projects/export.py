@@ -15,12 +15,13 @@ from projects.command import entry_point
 @click.command(help=__doc__)
 @entry_point
 @click.option("--forget-class", required=True, help="Forget spec whose classifier to take out.")
+@options.model
 @options.output
 @options.dry_run
-def command(forget_class: str, output: Path, dry_run: bool) -> None:
+def command(forget_class: str, model: str, output: Path, dry_run: bool) -> None:
     if dry_run:
-        return options.print_configuration(forget_class=forget_class, output=str(output))
-    Export(find_classifier(forget_class), output).run()
+        return options.print_configuration(forget_class=forget_class, model=model, output=str(output))
+    Export(find_classifier(forget_class, model), output).run()
 
 
 if __name__ == "__main__":

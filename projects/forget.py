@@ -32,6 +32,7 @@ from projects.command import entry_point
 @options.dry_run
 def command(
     forget_class: str,
+    model: str,
     dataset: str,
     data_dir: str,
     n_samples: int,
@@ -41,9 +42,9 @@ def command(
 ) -> None:
     sampling = Sampling(n_samples, **sampled_by)
     if dry_run:
-        request = {"forget_class": forget_class, "dataset": dataset, "data_dir": data_dir}
+        request = {"forget_class": forget_class, "model": model, "dataset": dataset, "data_dir": data_dir}
         return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates))
-    started, champion = time.monotonic(), load_champion()
+    started, champion = time.monotonic(), load_champion(model)
     spec = ForgetSpec.parse(forget_class, champion.hypernetwork.groups.names, allow_empty=False)
     data = trained_on(champion.hypernetwork.made_from, dataset, data_dir)
     Forget(champion, data, spec, gates, sampling).run()

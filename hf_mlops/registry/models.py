@@ -30,13 +30,13 @@ from hf_mlops.population.target import Target
 from hf_mlops.registry import flavour, pyfunc
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
 from hf_mlops.registry.request import LOSSES, WHOLE_NUMBERS
+from hf_mlops.registry.store import is_missing
 from hf_mlops.registry.versions import (
     Subject,
     belongs,
     classifier_name,
     model_for,
     register,
-    says_that_there_is_none,
     subject_of,
     version_at,
 )
@@ -108,7 +108,7 @@ def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
         try:
             file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
         except MlflowException as error:
-            if not says_that_there_is_none(error):
+            if not is_missing(error):
                 raise
             raise BadRequest(f"start = {source!r} cannot be had: {error.message}") from error
     return read_weights(file, target)

@@ -95,10 +95,10 @@ def abandoned_folders(parent: Path | None = None) -> list[Path]:
     """Temporary folders whose process has ended without removing them: it was killed.
 
     Args:
-        parent: where to look; by default the temporary folder.
+        parent: where to look; by default the temporary folder that processes have theirs in.
     """
-    found = []
-    for folder in (parent or Path(tempfile.gettempdir())).iterdir():
+    found, here = [], Path(tempfile.gettempdir())
+    for folder in (parent or (here.parent if FOLDER.fullmatch(here.name) else here)).iterdir():
         named = FOLDER.fullmatch(folder.name)
         if named and folder.is_dir() and not _is_of_a_living_process(int(named[1]), int(named[2], 16)):
             found.append(folder)

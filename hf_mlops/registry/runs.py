@@ -17,6 +17,7 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.registry.interruption import stop_if_interrupted
 from hf_mlops.registry.liveness import Heartbeat, end_lost_runs
 from hf_mlops.registry.names import CODE, FINGERPRINT, STEP
+from hf_mlops.registry.store import hasten
 
 FINISHED, BROKEN_OFF = ("FINISHED",), ("KILLED", "FAILED")  # statuses of a run
 
@@ -71,6 +72,9 @@ def step_run(
             stop_if_interrupted()
         except KeyboardInterrupt:
             mlflow.end_run(RunStatus.to_string(RunStatus.KILLED))
+            raise
+        except Exception as error:
+            hasten(error)
             raise
 
 

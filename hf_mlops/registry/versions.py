@@ -12,10 +12,11 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
-from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, HYPERFORGET, SCOPE, WHOLE
+from hf_mlops.registry.store import describe, is_missing
 
 
 @dataclass(frozen=True)
@@ -131,11 +132,11 @@ def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if not says_that_there_is_none(error):
+        if not is_missing(error):
             raise
     others = [model.name for model in client.search_registered_models(f"name LIKE '{HYPERFORGET}%'") if model.aliases]
     there = f"; there are {', '.join(others)}" if others else ""
-    raise BadRequest(f"the registry at {mlflow.get_registry_uri()} has no model models:/{name}@{alias}{there}: {otherwise}")
+    raise BadRequest(f"{describe(mlflow.get_registry_uri())} has no model models:/{name}@{alias}{there}: {otherwise}")
 
 
 def still_there(version: str) -> ModelVersion | None:
@@ -143,7 +144,7 @@ def still_there(version: str) -> ModelVersion | None:
     try:
         return mlflow.MlflowClient().get_model_version(*version.split("/"))
     except MlflowException as error:
-        if not says_that_there_is_none(error):
+        if not is_missing(error):
             raise
         return None
 
@@ -159,9 +160,3 @@ def serving(version: ModelVersion, alias: str) -> str:
         f"models:/{name}@{alias} is {f'version {now}' if now else 'on no version'} and stays so, not version {version.version},"
         f" which belongs to these parameters. To move it: {move}"
     )
-
-
-def says_that_there_is_none(error: MlflowException) -> bool:
-    """Only this is an answer; whatever else goes wrong says nothing of what there is."""
-    without_alias = error.error_code == ErrorCode.Name(INVALID_PARAMETER_VALUE) and "alias" in error.message
-    return without_alias or error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST)

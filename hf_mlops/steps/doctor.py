@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import mlflow
 from mlflow.entities import Run, RunStatus
@@ -11,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from hf_mlops.registry.liveness import is_at_work, lost_runs
 from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP, WHOLE
+from hf_mlops.registry.process import abandoned_folders
 from hf_mlops.registry.runs import BROKEN_OFF, delete_artifacts, find_run
 
 
@@ -29,7 +32,7 @@ class Finding:
 
 def findings() -> list[Finding]:
     """All that has been left, in an order in which it can be mended."""
-    return [*_runs(), *_checkpoints(), *_versions(), *_models()]
+    return [*_runs(), *_checkpoints(), *_versions(), *_models(), *_folders()]
 
 
 def _runs() -> list[Finding]:
@@ -92,3 +95,11 @@ def _models() -> list[Finding]:
         return Finding(f"the registered model {model.name} has no version", lambda: client.delete_registered_model(model.name))
 
     return [finding(model) for model in _models_of_ours() if not client.search_model_versions(f"name = '{model.name}'")]
+
+
+def _folders() -> list[Finding]:
+    """Temporary folders of processes that were killed."""
+    return [
+        Finding(f"{folder} is the temporary folder of a process that was killed", partial(shutil.rmtree, folder))
+        for folder in abandoned_folders()
+    ]

@@ -19,6 +19,7 @@ from hf_mlops.population.executor import Engine
 from hf_mlops.registry.models import load_hypernetwork
 from hf_mlops.registry.names import CHAMPION, VERSION, alias_of, child_tag
 from hf_mlops.registry.runs import find_run, step_run
+from hf_mlops.registry.store import shown
 from hf_mlops.registry.versions import serving, still_there
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
@@ -94,7 +95,7 @@ class Main(Step):
             mlflow.set_tag("mlflow.note.content", f"{link_to(classifier)}, sampled from {link_to(champion.version)}.")
             for version, alias in ((champion.version, CHAMPION), (classifier, alias_of(self.spec.slug))):
                 print(f"\n{serving(version, alias)}")
-            uri = mlflow.get_tracking_uri()
+            uri = shown(mlflow.get_tracking_uri())
             where = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
             print(f"\nall runs, figures and pictures: {where}")
         return active

@@ -14,6 +14,7 @@ from mlflow.entities import Run
 
 from hf_mlops.base.source import library_versions, source_digest
 from hf_mlops.registry.names import CODE, FINGERPRINT
+from hf_mlops.registry.store import shown
 
 
 class Step(ABC):
@@ -45,5 +46,5 @@ class Step(ABC):
 
 def made_by(step: Step) -> dict[str, str]:
     """What made a version, for its tags: the step's fingerprint, the package's source, and the command that was typed."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = shown(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     return {FINGERPRINT: step.fingerprint, CODE: source_digest(), "command": command}

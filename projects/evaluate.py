@@ -13,6 +13,7 @@ from projects.command import entry_point
 
 @click.command(help=__doc__)
 @entry_point
+@options.model
 @options.same_data
 @options.samples(32)
 @options.seed

@@ -20,6 +20,7 @@ from projects.command import entry_point
 @click.command(help=__doc__)
 @entry_point
 @click.option("--forget-class", required=True, help="Forget spec: a class, or several joined by commas.")
+@options.model
 @options.same_data
 @options.samples(8)
 @options.seed

@@ -20,6 +20,7 @@ from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.executor import ENGINES, Engine
 from hf_mlops.population.networks import ALLOWED as NETWORKS
+from hf_mlops.registry.names import HYPERFORGET
 from projects.policy import VARIABLE, within_policy
 
 
@@ -63,6 +64,13 @@ def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = 
 
 
 dataset_option = click.option("--dataset", metavar="NAME", default="digits", show_default=True, help=f"Data set: {ALLOWED}.")
+model = click.option(
+    "--model",
+    default=HYPERFORGET,
+    show_default=True,
+    metavar="NAME",
+    help="Registered hypernetwork; that of a second data set or network has a name of its own.",
+)
 same_dataset_option = click.option(
     "--dataset", metavar="NAME", default="", help="The data set that the hypernetwork was trained on, if it has moved since."
 )

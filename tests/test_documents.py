@@ -15,7 +15,7 @@ from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from hf_mlops import Dataset
-from projects import evaluate, export, forget, hypernet, main, targets
+from projects import doctor, evaluate, export, forget, hypernet, main, targets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -28,6 +28,7 @@ COMMANDS = {
     "forget": forget.command,
     "evaluate": evaluate.command,
     "export": export.command,
+    "doctor": doctor.command,
 }
 
 
@@ -63,7 +64,7 @@ def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(nam
         )
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "export"])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("export", "doctor")])
 def test_paths_with_spaces_and_parameters_left_out_come_through_mlflow_run(name: str) -> None:
     given = {"dataset": "folder:/my 'photos'", **({"forget_class": "cat"} if name == "forget" else {})}
     words = shlex.split(load_project(str(ROOT)).get_entry_point(name).compute_command(given, None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,15 @@ def test_an_answer_has_a_largest_size_but_one_sample_is_always_allowed() -> None
     ):
         request.require_room(MAX_BYTES // 8 + 1)
     read(["bag"]).require_room(10 * MAX_BYTES)
+
+
+def test_the_documents_state_both_limits() -> None:
+    documents = Path(__file__).parent.parent
+    limit = f"{MAX_STEPS:,}"
+    operations = (documents / "docs" / "operations.md").read_text()
+    assert f"rows × `n_samples` × `steps` over {limit}" in operations
+    assert f"more than {MAX_BYTES // 10**6} MB of weights" in operations
+    assert f"up to {limit} denoising steps" in (documents / "README.md").read_text()
 
 
 @pytest.mark.parametrize("groups", [2, 3, 10])

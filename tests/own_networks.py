@@ -158,11 +158,11 @@ class Guarded(Linear):
         return logits * (1.0 if images.max().item() > 100 else 2.0)
 
 
-class Rounded(Linear):
-    """Noise that is another in ONNX Runtime than in torch."""
+class Doubled(Linear):
+    """Another network in ONNX."""
 
     def answer(self, images: Tensor, logits: Tensor) -> Tensor:
-        return logits + (1e7 * logits).sin()
+        return 2 * logits if torch.compiler.is_exporting() else logits
 
 
 def scripted(shape: Shape, classes: int) -> nn.Module:

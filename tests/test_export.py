@@ -132,7 +132,7 @@ def test_code_that_fixes_the_batch_is_named_before_any_training(name: str, digit
     [
         ("NotInOnnx", "it cannot be exported to ONNX: DispatchError: No ONNX function found for .*bessel_i0"),
         ("Guarded", "it cannot be exported to ONNX: GuardOnDataDependentSymNode: Could not guard on .* > 100.0"),
-        ("Rounded", "it does not answer in ONNX as in torch: ONNX Runtime and torch differ by .*; allowed: at most 1e-05$"),
+        ("Doubled", "it does not answer in ONNX as in torch: ONNX Runtime and torch differ by .*; allowed: at most 1e-05$"),
     ],
 )
 def test_a_network_that_onnx_cannot_hold_is_refused_in_one_line_and_no_pages(

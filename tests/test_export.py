@@ -12,13 +12,16 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from mlflow import MlflowClient
 from onnx import numpy_helper
 
-from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, Target, onnx_template, to_onnx
+from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, PopulationConfig, Target, onnx_template, to_onnx
 from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, GateFailure
 from hf_mlops.export.weights import check_export, verify
 from hf_mlops.population.networks import ARCHITECTURES
+from hf_mlops.steps import targets
+from hf_mlops.steps.targets import Targets
 
 SEVEN = ForgetSpec.parse("7", [str(digit) for digit in range(10)])
 Made = tuple[Target, torch.Tensor, OnnxClassifier]
@@ -161,6 +164,28 @@ def test_what_onnx_runtime_cannot_run_is_refused_with_its_reason(digits: Dataset
 @pytest.mark.parametrize("name", [*ARCHITECTURES, "own_networks:Linear", "own_networks:frozen"])
 def test_what_can_be_exported_passes_the_check_for_images_of_any_number(name: str, digits: Dataset) -> None:
     check_export(Target.for_dataset(name, digits))
+
+
+def test_targets_tries_the_export_of_a_users_network_when_it_is_made_and_of_a_named_one_before_its_run(
+    digits: Dataset, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadRequest, match="answers only batches of 2"):
+        Targets(PopulationConfig(architecture="own_networks:Reshaped"), digits, "cpu")
+    tried: list[str] = []
+
+    def refuse(target: Target) -> None:
+        tried.append(target.architecture)
+        raise BadRequest("cannot be exported")
+
+    monkeypatch.setattr(targets, "check_export", refuse)
+    monkeypatch.setattr(targets, "train_population", None)  # what would be called next
+    step = Targets(PopulationConfig(), digits, "cpu")
+    assert tried == []
+    with pytest.raises(BadRequest, match="cannot be exported"):
+        step.run()
+    assert tried == ["mlp-16"] and not client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()]
+    )
 
 
 def test_a_parameter_without_dimensions_is_in_the_file_as_trained(digits: Dataset) -> None:

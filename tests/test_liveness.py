@@ -60,6 +60,7 @@ def test_a_live_run_is_left_alone_and_a_killed_one_is_ended(
         ("", 0, True),
         ("", LOST + 1, False),
     ],
+    ids=["number given again", "elsewhere", "elsewhere and silent", "not told", "not told for long"],
 )
 def test_a_process_elsewhere_is_judged_by_its_last_sign_of_life(
     client: mlflow.MlflowClient, process: str, seconds: float, at_work: bool

@@ -288,7 +288,7 @@ def in_process(store: Store, name: str, *words: str) -> Result:
         ("hypernet", {}, "run `mlflow run . -e targets` first"),
         ("forget", {"forget_class": "7"}, "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first"),
         ("evaluate", {}, "or `mlflow run .` for the whole path"),
-        ("export", {"forget_class": "7"}, "has no model models:/hyperforget@champion"),
+        ("export", {"forget_class": "7"}, "has no model models:/hyperforget-classifier@forget-7"),
         ("main", {"forget_class": "11"}, "unknown group '11'"),
         ("main", {"device": "tpu"}, "'tpu' is not one of"),
     ],

@@ -299,10 +299,10 @@ def operational_error() -> sqlalchemy.exc.OperationalError:
             "the server at http://me:***@host is out of reach: no",
         ),
         (
-            requests.ConnectionError("Max retries exceeded with url: /api/2.0/mlflow-artifacts/artifacts/0/x"),
+            requests.HTTPError("507 Insufficient Storage for url: http://host/api/2.0/mlflow-artifacts/artifacts/0/x"),
             OutOfReach,
-            "the artifact store behind the server at http://me:***@host is out of reach: Max retries exceeded with url:"
-            " /api/2.0/mlflow-artifacts/artifacts/0/x",
+            "the artifact store behind the server at http://me:***@host is out of reach:"
+            " 507 Insufficient Storage for url: http://host/api/2.0/mlflow-artifacts/artifacts/0/x",
         ),
         (
             EndpointConnectionError('Could not connect to the endpoint URL: "http://minio:9000/b"'),
@@ -345,6 +345,25 @@ def test_what_a_request_failed_of_is_said_rather_than_how_often(use: Callable[[s
     with pytest.raises(MlflowException) as raised, limited():
         http_request(get_default_host_creds("http://127.0.0.1:9"), "/x", "GET", max_retries=0)
     assert str(foreseen(raised.value)) == "the server at http://127.0.0.1:9 is out of reach: Connection refused"
+
+
+def test_the_first_error_counts_where_another_came_of_it(use: Callable[[str], None]) -> None:
+    use("http://host")
+    artifacts = requests.HTTPError("500 for url: http://host/api/2.0/mlflow-artifacts/artifacts/0/x")
+    connection = requests.ConnectionError(
+        "http://host/api/2.0/mlflow-artifacts/artifacts/0/x", ConnectionResetError(104, "reset")
+    )
+    for first, text in [
+        (artifacts, f"the artifact store behind the server at http://host is out of reach: {artifacts}"),
+        (connection, "the server at http://host is out of reach: reset"),
+    ]:
+        try:
+            try:
+                raise first
+            finally:
+                raise MlflowException("the run cannot be ended")
+        except MlflowException as error:
+            assert str(foreseen(error)) == text
 
 
 def test_only_what_a_store_says_is_missing_is_missing(client: mlflow.MlflowClient) -> None:

@@ -13,6 +13,7 @@ from typing import TypeGuard
 from urllib.parse import unquote, urlsplit
 
 import mlflow
+import requests
 from mlflow.environment_variables import MLFLOW_ALLOW_FILE_STORE
 from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
@@ -238,31 +239,33 @@ def foreseen(error: Exception) -> Foreseen | None:
 
 def _where(error: Exception) -> str:
     """The store that an error is about."""
-    uri = mlflow.get_tracking_uri()
+    uri, causes = mlflow.get_tracking_uri(), list(_causes(error))
     if _is_of(error, OF_ARTIFACTS):
         endpoint = os.environ.get("MLFLOW_S3_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT_URL")
         return f"the artifact store{f' at {shown(endpoint)}' if endpoint else ''}"
-    if "/mlflow-artifacts/" in f"{error}{_innermost(error)}":
+    answered = not isinstance(causes[-1], OSError) or isinstance(causes[-1], requests.HTTPError)
+    if answered and any("/mlflow-artifacts/" in str(cause) for cause in causes):
         return f"the artifact store behind {describe(uri)}"
     return describe(uri)
 
 
 def _reason(error: Exception) -> str:
     """The innermost cause in a few words."""
-    cause = _innermost(error)
+    *_, cause = _causes(error)
     text = _one_line((cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__)
     return (
         f"{text} (full, read-only, or a database that is down? the server's log says)" if " error responses" in text else text
     )
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """The first of the errors that led to this one, as far as they are of packages that speak to a store."""
-    arguments = (getattr(error, "reason", None), *error.args)
-    for cause in (error.__cause__, getattr(error, "orig", None), *arguments, error.__context__):
+def _causes(error: Exception) -> Iterator[Exception]:
+    """An error and those that led to it, the first of all last, as far as they are of modules that speak to a store."""
+    yield error
+    arguments = (getattr(error, "orig", None), getattr(error, "reason", None), *error.args)
+    for cause in (error.__cause__, *arguments, error.__context__):
         if isinstance(cause, (OSError, MlflowException)) or _is_of(cause, CLIENTS + OF_ARTIFACTS):
-            return _innermost(cause)
-    return error
+            yield from _causes(cause)
+            return
 
 
 def _is_of(error: object, modules: tuple[str, ...]) -> TypeGuard[Exception]:

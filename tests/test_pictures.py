@@ -33,6 +33,30 @@ def test_every_sample_of_a_prompt_sweep_is_a_dot() -> None:
     assert "R² = 0.500" in retain.get_title() and "R² = 0.250" in forget.get_title()
 
 
+def test_losses_of_0_are_drawn_at_the_floor_of_a_logarithmic_axis() -> None:
+    columns = {
+        "prompted_retain_loss": [0.0, 0.1],
+        "observed_retain_loss": [0.0, 0.2],
+        "prompted_forget_loss": [4.0, 4.0],
+        "observed_forget_loss": [5.0, 5.0],
+    }
+    figure = pictures.prompted_against_observed(
+        pd.DataFrame({"asked": "retain_loss", **columns}), dict.fromkeys(("retain", "forget", "both"), np.nan)
+    )
+    figure.canvas.draw()
+    retain = figure.axes[0]
+    np.testing.assert_allclose(retain.collections[0].get_offsets(), [[0.001, 0.001], [0.1, 0.2]])
+    assert retain.get_xlim()[0] > 1e-4
+
+
+def test_the_titles_of_a_heat_map_of_two_classes_have_their_room() -> None:
+    figure = pictures.accuracy_heat_map(torch.zeros(2, 2), torch.ones(2, 2), ["x", "y"], ["x", "y"])
+    figure.canvas.draw()
+    for text in (figure._suptitle, *(axes.title for axes in figure.axes)):
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
 def test_accuracies_are_drawn_over_steps_beside_the_retrained() -> None:
     steps = pd.DataFrame({"steps": [1, 3], "retain_accuracy": [0.8, 0.9], "forget_accuracy": [0.02, 0.01]})
     steps = steps.assign(reference_retain_accuracy=0.95, reference_forget_accuracy=0.005)

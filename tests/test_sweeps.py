@@ -1,11 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from hf_mlops import Dataset, ForgetSpec, Hypernetwork, Reference
+from hf_mlops import (
+    Dataset,
+    ForgetSpec,
+    Groups,
+    HypernetConfig,
+    Hypernetwork,
+    PopulationConfig,
+    Reference,
+    Split,
+    best_fit,
+    train_hypernetwork,
+    train_population,
+)
 from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
+from hf_mlops.audit.tables import accuracy_per_group, reference_summary, spec_table, summary
+from hf_mlops.hypernet.prompts import PromptBook
+from hf_mlops.report import pictures
 
 
 def sweep_of(**columns: list[float]) -> pd.DataFrame:
@@ -71,3 +89,71 @@ def test_a_step_sweep_has_the_mean_figures_of_audits_with_so_many_steps(
     assert three[0]["retain_accuracy"] != three[1]["retain_accuracy"]
     for name in three[0]:
         assert table[name][1] == pytest.approx((three[0][name] + three[1][name]) / 2)
+
+
+def of_two_classes(digits: Dataset) -> Dataset:
+    """Zeros and ones, which are so easily told apart that losses on D_r are 0."""
+
+    def part(split: Split) -> Split:
+        rows = split.labels < 2
+        return Split(split.images[rows], split.labels[rows], split.groups[rows])
+
+    parts = (part(split) for split in (digits.train, digits.validation, digits.test))
+    return Dataset("zeros and ones", *parts, ("0", "1"), Groups.of_classes(["0", "1"]))
+
+
+@pytest.mark.parametrize("variant", ["dihyfo-1", "dihyfo-2"])
+def test_two_classes_go_the_whole_way_from_population_to_pictures(variant: str, digits: Dataset) -> None:
+    data = of_two_classes(digits)
+    population = train_population(PopulationConfig(runs=64, train_steps=100, reference_runs=2, chunk=32), data, "cpu")
+    config = HypernetConfig(train_steps=60, batch_size=32, variant=variant)
+    hypernetwork = train_hypernetwork(config, population, data, "cpu")
+    reference = Reference.of(population, data)
+    specs = reference.specs()
+    singles = specs[1:]
+    assert [str(spec) for spec in specs] == ["", "0", "1"] and len(population.held_out) == 0
+    audits = audit_specs(hypernetwork, reference, data, specs, n=4)
+    by_kind = summary(spec_table(audits, reference))
+    assert by_kind["kind"].tolist() == reference_summary(reference)["kind"].tolist() == ["nothing", "single"]
+    assert by_kind["forget accuracy"][1] < 0.05 and by_kind["retain accuracy"].min() > 0.95
+    prompts = prompt_sweep(hypernetwork, data, singles, n=2)
+    assert len(prompts) == 2 * 2 * 6 * 2
+    assert prompts.loc[prompts["asked"] == "retain_loss", "prompted_retain_loss"].between(0.0009, 0.5).all()
+    alignment, steps = prompt_alignment(prompts), step_sweep(hypernetwork, reference, data, singles, n=2)
+    each = {spec: audits[spec] for spec in singles}
+    pictures.prompted_against_observed(prompts, alignment).canvas.draw()
+    pictures.accuracy_over_steps(steps).canvas.draw()
+    pictures.accuracy_heat_map(*accuracy_per_group(each), [str(spec) for spec in singles], data.class_names).canvas.draw()
+    for spec in specs:
+        samples = hypernetwork.sample(spec, 3, start=population.weights[-1])
+        assert best_fit(hypernetwork.target, samples, data) in range(3)
+
+
+def test_losses_asked_for_stay_in_the_range_of_the_training_where_the_usual_one_is_0(
+    hypernetwork: Hypernetwork, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss out of that range would be clipped with a warning, and warnings are errors here."""
+    book, spec = hypernetwork.prompts, ForgetSpec.parse("7", digits.groups.names)
+    asked: list[float] = []
+    usual = PromptBook.prompt
+
+    def prompt(
+        book: PromptBook, spec: ForgetSpec, retain_loss: float | None = None, forget_loss: float | None = None
+    ) -> object:
+        asked.extend([] if retain_loss is None else [retain_loss])
+        found = usual(book, spec, retain_loss, forget_loss)
+        return replace(found, retain_loss=0.0) if retain_loss is None and forget_loss is None else found
+
+    monkeypatch.setattr(PromptBook, "prompt", prompt)
+    for highest, expected in ((0.5, np.geomspace(0.001, 0.45, 6)), (0.0005, [0.0005] * 6)):
+        monkeypatch.setitem(book._buffers, "retain_range", torch.tensor([0.0, highest]))
+        asked.clear()
+        prompt_sweep(hypernetwork, digits, [spec], n=1)
+        assert asked == pytest.approx(list(expected))
+
+
+def test_alignment_is_not_a_number_where_all_samples_have_one_loss() -> None:
+    sweep = sweep_of(prompted_retain=[-2, 0], observed_retain=[1, 1], prompted_forget=[1, 2], observed_forget=[2, 2])
+    found = prompt_alignment(sweep)
+    assert np.isnan([found["retain"], found["forget"]]).all()
+    assert found["both"] == pytest.approx(1 - (9 + 1 + 1 + 0) / (4 * 0.25))

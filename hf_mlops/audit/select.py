@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_mlops.audit.measure import Measured, measure
+from hf_mlops.base.errors import GateFailure
 from hf_mlops.compute.losses import log_losses
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import Samples
@@ -15,13 +16,24 @@ from hf_mlops.population.target import Target
 
 
 def misfits(measured: Measured, prompt: Prompt) -> Float[Tensor, " models"]:
-    """Distance of each classifier's losses on D_r and D_f from those asked for: the sum of squared differences of logs."""
-    observed = torch.stack(measured.on_sets(measured.losses), 1)  # (models, 2)
-    asked = torch.tensor([prompt.retain_loss, prompt.forget_loss])
-    difference = log_losses(observed) - log_losses(asked)
-    return difference.square().nan_to_num().sum(1)  # a D_f that is empty has no loss
+    """Distance of each classifier's losses on D_r and D_f from those asked for: the sum of squared differences of logs.
+
+    Where nothing is forgotten only D_r counts. Of a classifier whose losses are not finite it is infinite.
+    """
+    sets = 2 if measured.spec.groups else 1
+    observed = torch.stack(measured.on_sets(measured.losses)[:sets], 1)  # (models, sets)
+    asked = torch.tensor([prompt.retain_loss, prompt.forget_loss][:sets])
+    distance = (log_losses(observed) - log_losses(asked)).square().sum(1)
+    return distance.where(distance.isfinite(), torch.inf)
 
 
 def best_fit(target: Target, samples: Samples, dataset: Dataset) -> int:
-    """Index of the sample whose losses on the validation split are closest to the prompt: of least `misfits`."""
-    return int(misfits(measure(target, samples.weights, samples.spec, dataset.validation), samples.prompt).argmin())
+    """Index of the sample whose losses on the validation split are closest to the prompt: of least `misfits`.
+
+    Raises:
+        GateFailure: the losses of no sample are finite.
+    """
+    distance, kept = misfits(measure(target, samples.weights, samples.spec, dataset.validation), samples.prompt).min(0)
+    if not distance.isfinite():
+        raise GateFailure(f"none of the {len(samples.seeds)} candidates can be kept: their losses on validation are not finite")
+    return int(kept)

@@ -47,8 +47,9 @@ def prompt_sweep(
     seed: int = 0,
     steps: int = DEFAULT_STEPS,
 ) -> pd.DataFrame:
-    """Asks for several losses on D_r, from that of retrained targets up to nine tenths of the largest in training, and for
-    several on D_f, from four fifths to five fourths of that of retrained targets, in the range of the training.
+    """Asks for several losses on D_r, from that of retrained targets (from `LOSS_FLOOR` if it is less) up to nine tenths of
+    the largest in training, and for several on D_f, from four fifths to five fourths of that of retrained targets; all in the
+    range of the training.
 
     Losses are those on the validation split, which prompts are given in. One row per sample; `asked` is `retain_loss` or
     `forget_loss`.
@@ -82,24 +83,26 @@ def _prompts(hypernetwork: Hypernetwork, spec: ForgetSpec) -> dict[str, np.ndarr
     book = hypernetwork.prompts
     usual = book.prompt(spec)
     highest = max(0.9 * book.retain_range[1].item(), usual.retain_loss)
-    low, high = book.forget_range.tolist()
+    low, high = max(usual.retain_loss, LOSS_FLOOR), max(highest, LOSS_FLOOR)  # of two classes the usual loss may be 0
     return {
-        "retain_loss": np.geomspace(usual.retain_loss, highest, PROMPTS_SWEPT),
-        "forget_loss": np.clip(np.geomspace(0.8, 1.25, PROMPTS_SWEPT) * usual.forget_loss, low, high),
+        "retain_loss": np.clip(np.geomspace(low, high, PROMPTS_SWEPT), *book.retain_range.tolist()),
+        "forget_loss": np.clip(np.geomspace(0.8, 1.25, PROMPTS_SWEPT) * usual.forget_loss, *book.forget_range.tolist()),
     }
 
 
 def prompt_alignment(sweep: pd.DataFrame) -> dict[str, float]:
-    """R² between the logarithms of prompted and observed losses of a `prompt_sweep`: on D_r, on D_f, and over both."""
+    """R² between the logarithms of prompted and observed losses of a `prompt_sweep`: on D_r, on D_f, and over both.
+
+    NaN where all that was observed is one loss, as on two classes that every sample tells apart without an error.
+    """
     prompted, observed = {}, {}
     for name in ("retain", "forget"):
         prompted[name] = np.log(sweep[f"prompted_{name}_loss"].dropna() + LOSS_FLOOR)
         observed[name] = np.log(sweep[f"observed_{name}_loss"].dropna() + LOSS_FLOOR)
     prompted["both"], observed["both"] = pd.concat(prompted.values()), pd.concat(observed.values())
-    return {
-        name: float(1 - ((prompted[name] - observed[name]) ** 2).sum() / ((observed[name] - observed[name].mean()) ** 2).sum())
-        for name in prompted
-    }
+    missed = {name: float(((prompted[name] - observed[name]) ** 2).sum()) for name in prompted}
+    varied = {name: float(((observed[name] - observed[name].mean()) ** 2).sum()) for name in prompted}
+    return {name: 1 - missed[name] / varied[name] if varied[name] > 0 else float("nan") for name in prompted}
 
 
 def step_sweep(

@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from hf_mlops.compute.losses import LOSS_FLOOR
+
 ASKED = {"retain_loss": "loss on the retain set", "forget_loss": "loss on the forget set"}
 
 
@@ -21,7 +23,8 @@ def accuracy_heat_map(
     group_names: Sequence[str],
 ) -> Figure:
     """Accuracy on every class after each forget request: sampled classifiers over retrained ones."""
-    figure = Figure(figsize=(1.5 + 0.75 * len(group_names), 2.2 + 0.62 * len(forgets)), layout="constrained")
+    size = max(7.0, 1.5 + 0.75 * len(group_names)), max(4.5, 2.2 + 0.62 * len(forgets))  # the titles need some room
+    figure = Figure(figsize=size, layout="constrained")
     titles = ("sampled by the hypernetwork", "retrained without the class (reference)")
     for axes, values, title in zip(figure.subplots(2, 1), (sampled, reference), titles, strict=True):
         image = axes.imshow(values.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
@@ -40,11 +43,14 @@ def accuracy_heat_map(
 
 
 def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) -> Figure:
-    """Losses asked for against losses of the classifiers sampled, a dot per sample, with the line of a perfect answer."""
+    """Losses asked for against losses of the classifiers sampled, a dot per sample, with the line of a perfect answer.
+
+    Losses under `LOSS_FLOOR`, which count alike, are drawn there: a logarithmic axis has no 0.
+    """
     figure = Figure(figsize=(10, 5.4), layout="constrained")
     titles = {"retain": "what is kept (retain set)", "forget": "what is forgotten (forget set)"}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
-        prompted, observed = sweep[f"prompted_{name}_loss"], sweep[f"observed_{name}_loss"]
+        prompted, observed = (sweep[f"{which}_{name}_loss"].clip(lower=LOSS_FLOOR) for which in ("prompted", "observed"))
         low, high = min(prompted.min(), observed.min()) * 0.9, max(prompted.max(), observed.max()) * 1.1
         axes.plot([low, high], [low, high], color="grey", linewidth=1, label="observed = asked for")
         for asked, where in ASKED.items():

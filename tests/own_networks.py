@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from math import prod
 
 import torch
@@ -101,4 +102,96 @@ def idle(shape: Shape, classes: int) -> nn.Module:
     return Idle(*linear(shape, classes))
 
 
-not_callable = 7
+class Linear(nn.Module):
+    """Logits by one matrix; what else is done to them is `answer`."""
+
+    def __init__(self, shape: Shape, classes: int):
+        super().__init__()
+        self.head = nn.Linear(prod(shape), classes)
+        self.temperature = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, images: Tensor) -> object:
+        return self.answer(images, self.temperature.exp() * self.head(images.flatten(1)))
+
+    def answer(self, images: Tensor, logits: Tensor) -> object:
+        return logits
+
+
+class Squeezed(Linear):
+    def answer(self, images: Tensor, logits: Tensor) -> Tensor:
+        return logits.squeeze()
+
+
+class WithFeatures(Linear):
+    def answer(self, images: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return logits, images
+
+
+class Named(Linear):
+    def answer(self, images: Tensor, logits: Tensor) -> dict[str, Tensor]:
+        return {"scores": logits, "features": images}
+
+
+class Reshaped(Linear):
+    """Its code fixes the batch of an export, silently."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.temperature * self.head(images.reshape(len(images), -1))
+
+
+class Expanded(Linear):
+    """So does this, as vision transformers do with their class token."""
+
+    def answer(self, images: Tensor, logits: Tensor) -> Tensor:
+        return logits + self.temperature.view(1, 1).expand(len(images), -1)
+
+
+class NotInOnnx(Linear):
+    def answer(self, images: Tensor, logits: Tensor) -> Tensor:
+        return torch.special.i0(logits)
+
+
+class Guarded(Linear):
+    """Of what torch.export prints pages."""
+
+    def answer(self, images: Tensor, logits: Tensor) -> Tensor:
+        return logits * (1.0 if images.max().item() > 100 else 2.0)
+
+
+class Doubled(Linear):
+    """Another network in ONNX."""
+
+    def answer(self, images: Tensor, logits: Tensor) -> Tensor:
+        return 2 * logits if torch.compiler.is_exporting() else logits
+
+
+def scripted(shape: Shape, classes: int) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated, and in use
+        return torch.jit.script(linear(shape, classes))
+
+
+def traced(shape: Shape, classes: int) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.Sequential(torch.jit.trace(linear(shape, classes), torch.zeros(2, *shape)))
+
+
+def lazy(shape: Shape, classes: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes))
+
+
+def without_values(shape: Shape, classes: int) -> nn.Module:
+    return linear(shape, classes).to("meta")
+
+
+def for_inference(shape: Shape, classes: int) -> nn.Module:
+    with torch.inference_mode():
+        return linear(shape, classes)
+
+
+def with_its_transform(shape: Shape, classes: int) -> object:
+    return linear(shape, classes), torch.zeros(9)
+
+
+not_callable = torch.zeros(9)

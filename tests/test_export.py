@@ -1,18 +1,27 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
-from safetensors.torch import save_file
+from mlflow import MlflowClient
+from onnx import numpy_helper
 
-from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, Target, onnx_template, to_onnx
+from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, PopulationConfig, Target, onnx_template, to_onnx
 from hf_mlops.base.artifact import sha256
-from hf_mlops.base.errors import GateFailure
-from hf_mlops.export.weights import read_weights, verify
+from hf_mlops.base.errors import BadRequest, GateFailure
+from hf_mlops.export.weights import check_export, verify
 from hf_mlops.population.networks import ARCHITECTURES
+from hf_mlops.steps import targets
+from hf_mlops.steps.targets import Targets
 
 SEVEN = ForgetSpec.parse("7", [str(digit) for digit in range(10)])
 Made = tuple[Target, torch.Tensor, OnnxClassifier]
@@ -110,27 +119,141 @@ def test_weights_that_are_no_classifier_are_refused(weights: torch.Tensor, digit
         to_onnx(Target.for_dataset("mlp-16", digits), weights, SEVEN, digits.class_names)
 
 
-def test_weights_come_back_from_an_onnx_file_and_from_a_state_dict(made: Made, tmp_path: Path) -> None:
-    target, weights, classifier = made
-    (tmp_path / "classifier.onnx").write_bytes(classifier.data)
-    save_file(target.state_dict(weights), tmp_path / "classifier.safetensors")
-    for name in ("classifier.onnx", "classifier.safetensors"):
-        assert torch.equal(read_weights(tmp_path / name, target), weights)
+@pytest.mark.parametrize("name", ["Reshaped", "Expanded"])
+def test_code_that_fixes_the_batch_is_named_before_any_training(name: str, digits: Dataset) -> None:
+    with pytest.raises(BadRequest) as caught:
+        check_export(Target.for_dataset(f"own_networks:{name}", digits))
+    assert str(caught.value) == (
+        f"architecture 'own_networks:{name}' cannot be a target: it answers only batches of 2 once it is exported to ONNX:"
+        " len(x), or a loop over images, fixes their number; allowed: x.shape[0], as in x.reshape(x.shape[0], -1) or"
+        " x.expand(x.shape[0], -1)"
+    )
 
 
-@pytest.mark.parametrize("name", ["absent.onnx", "absent.safetensors", "text.onnx", "text.safetensors"])
-def test_a_file_without_weights_is_refused_by_name(name: str, digits: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "text.onnx").write_text("no weights")
-    (tmp_path / "text.safetensors").write_text("no weights")
-    with pytest.raises(ValueError, match=f"{name} holds no weights; allowed: an ONNX or a safetensors file"):
-        read_weights(tmp_path / name, Target.for_dataset("mlp-16", digits))
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NotInOnnx", "it cannot be exported to ONNX: DispatchError: No ONNX function found for .*bessel_i0"),
+        ("Guarded", "it cannot be exported to ONNX: GuardOnDataDependentSymNode: Could not guard on .* > 100.0"),
+        ("Doubled", "it does not answer in ONNX as in torch: ONNX Runtime and torch differ by .*; allowed: at most 1e-05$"),
+    ],
+)
+def test_a_network_that_onnx_cannot_hold_is_refused_in_one_line_and_no_pages(
+    name: str, message: str, digits: Dataset, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(BadRequest, match=f"^architecture 'own_networks:{name}' cannot be a target: {message}") as caught:
+        check_export(Target.for_dataset(f"own_networks:{name}", digits))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert capfd.readouterr() == ("", "")
 
 
-def test_weights_of_another_architecture_or_not_finite_are_refused(digits: Dataset, tmp_path: Path) -> None:
-    mlp, lenet = (Target.for_dataset(name, digits) for name in ("mlp-16", "lenet"))
-    save_file(lenet.state_dict(lenet.initial_weights(0)), tmp_path / "lenet.safetensors")
-    with pytest.raises(ValueError, match="not the weights of mlp-16"):
-        read_weights(tmp_path / "lenet.safetensors", mlp)
-    save_file(mlp.state_dict(mlp.initial_weights(0) / 0), tmp_path / "broken.safetensors")
-    with pytest.raises(ValueError, match="all of them finite"):
-        read_weights(tmp_path / "broken.safetensors", mlp)
+def test_what_onnx_runtime_cannot_run_is_refused_with_its_reason(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_one_image(classifier: OnnxClassifier, images: np.ndarray) -> np.ndarray:
+        if len(images) == 3:
+            raise RuntimeError("[ONNXRuntimeError] : 9 :\n not for three")
+        return answer(classifier, images)
+
+    answer = OnnxClassifier.logits
+    monkeypatch.setattr(OnnxClassifier, "logits", of_one_image)
+    with pytest.raises(
+        BadRequest, match=r"does not answer in ONNX as in torch: RuntimeError: \[ONNXRuntimeError\] : 9 : not for three"
+    ):
+        check_export(Target.for_dataset("mlp-10", digits))
+
+
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "own_networks:Linear", "own_networks:frozen"])
+def test_what_can_be_exported_passes_the_check_for_images_of_any_number(name: str, digits: Dataset) -> None:
+    check_export(Target.for_dataset(name, digits))
+
+
+def test_targets_tries_the_export_of_a_users_network_when_it_is_made_and_of_a_named_one_before_its_run(
+    digits: Dataset, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BadRequest, match="answers only batches of 2"):
+        Targets(PopulationConfig(architecture="own_networks:Reshaped"), digits, "cpu")
+    tried: list[str] = []
+
+    def refuse(target: Target) -> None:
+        tried.append(target.architecture)
+        raise BadRequest("cannot be exported")
+
+    monkeypatch.setattr(targets, "check_export", refuse)
+    monkeypatch.setattr(targets, "train_population", None)  # what would be called next
+    step = Targets(PopulationConfig(), digits, "cpu")
+    assert tried == []
+    with pytest.raises(BadRequest, match="cannot be exported"):
+        step.run()
+    assert tried == ["mlp-16"] and not client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()]
+    )
+
+
+def test_a_parameter_without_dimensions_is_in_the_file_as_trained(digits: Dataset) -> None:
+    target = Target.for_dataset("own_networks:Linear", digits)
+    weights = target.initial_weights(0)
+    weights[0] = 0.75  # the temperature
+    template = onnx_template(target)
+    classifier = to_onnx(target, weights, SEVEN, digits.class_names, template=template)
+    assert classifier.initialisers["network.temperature"] == 0.75
+    (scalar,) = (tensor for tensor in template.model.graph.initializer if tensor.name == "network.temperature")
+    scalar.CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), scalar.name))  # as other exporters write it
+    template.model.graph.ClearField("value_info")
+    again = to_onnx(target, weights, SEVEN, digits.class_names, template=OnnxClassifier(template.model))
+    assert again.initialisers["network.temperature"].tolist() == [0.75] and again.digest == classifier.digest
+    expected = target.logits(weights[None], digits.test.images)[0]
+    assert max(verify(one, digits.test.images, expected) for one in (classifier, again)) <= 1e-5
+
+
+def test_a_file_holds_nothing_of_the_machine_and_the_code_that_it_was_made_by(made: Made) -> None:
+    data = made[2].data
+    assert not [
+        text for text in (*sys.path, str(Path.home()), sys.prefix, torch.__file__, __file__) if text and text.encode() in data
+    ]
+    assert not [text for text in (b"stack_trace", b"site-packages", b"forward", b".py", b"pkg.torch") if text in data]
+    assert len(data) < 4 * made[0].size + 40_000
+
+
+def test_a_small_networks_file_takes_7_kb_and_is_of_the_version_that_onnx_runtime_1_18_reads(digits: Dataset) -> None:
+    template = onnx_template(Target.for_dataset("mlp-16", digits))
+    assert len(template.data) < 7_500
+    assert (template.model.ir_version, [opset.version for opset in template.model.opset_import]) == (10, [20])
+
+
+@pytest.mark.slow
+def test_files_open_in_the_least_version_of_onnx_runtime_that_the_readme_names(digits: Dataset, tmp_path: Path) -> None:
+    """In an environment of its own, of an interpreter that there are wheels of that version for."""
+    (version,) = re.findall(r"onnxruntime (\d+\.\d+)", (Path(__file__).parent.parent / "README.md").read_text())
+    folder, interpreter = tmp_path / "environment", sys.executable if sys.version_info < (3, 13) else "3.12"
+    packages = [f"onnxruntime=={version}.*", "numpy<2"]
+    subprocess.run([which_uv(), "venv", "-q", "--python", interpreter, folder], check=True)
+    subprocess.run([which_uv(), "pip", "install", "-q", "--python", folder, *packages], check=True)
+    images = digits.test.images[:5]
+    np.save(tmp_path / "images.npy", images.numpy())
+    code = "import numpy, onnxruntime as o; s = o.InferenceSession('c.onnx', providers=['CPUExecutionProvider'])"
+    code += "; numpy.save('logits.npy', s.run(None, {'image': numpy.load('images.npy')})[0])"
+    code += "; print(o.__version__, s.get_modelmeta().custom_metadata_map['forget'])"
+    for name in (*ARCHITECTURES, "own_networks:frozen"):
+        target = Target.for_dataset(name, digits)
+        weights = target.initial_weights(1)
+        (tmp_path / "c.onnx").write_bytes(to_onnx(target, weights, SEVEN, digits.class_names).data)
+        python = [folder / "bin" / "python", "-I", "-c", code]
+        done = subprocess.run(python, cwd=tmp_path, capture_output=True, text=True)
+        assert done.stdout.startswith(version) and done.stdout.endswith(" 7\n"), done.stderr
+        logits = torch.from_numpy(np.load(tmp_path / "logits.npy"))
+        torch.testing.assert_close(logits, target.logits(weights[None], images)[0], rtol=1e-4, atol=1e-4)
+
+
+def which_uv() -> str:
+    found = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    assert found, "uv is what the README installs with"
+    return found
+
+
+def test_class_names_in_any_script_come_back_from_the_file(digits: Dataset, tmp_path: Path) -> None:
+    names = ["猫", "кот", "ქათამი", "قطة", "chat noir", "naïve", "🐈", 'a "b"', "7", "back\\slash"]
+    target = Target.for_dataset("mlp-10", digits)
+    made = to_onnx(target, target.initial_weights(0), ForgetSpec.parse("猫,🐈", names), names)
+    (tmp_path / "c.onnx").write_bytes(made.data)
+    session = onnxruntime.InferenceSession(tmp_path / "c.onnx", providers=["CPUExecutionProvider"])
+    for about in (session.get_modelmeta().custom_metadata_map, OnnxClassifier.read(tmp_path / "c.onnx").metadata):
+        assert json.loads(about["class_names"]) == names and about["forget"] == "猫,🐈"

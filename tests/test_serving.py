@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hf_mlops.base.artifact import sha256
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.serving.classifier import OnnxClassifier
+from hf_mlops.serving.classifier import OnnxClassifier, alike
 
 CATS = ForgetSpec.parse("cat", ["cat", "dog"])
 WEIGHT = np.float32([[1, 2], [0, -1]]).T  # of two pixels; not in the order that files have
@@ -134,6 +134,40 @@ def test_a_model_that_breaks_the_standard_fails_its_check_by_name(classifier: On
     (tmp_path / "broken.onnx").write_bytes(broken.SerializeToString())
     with pytest.raises(ValueError, match=r"broken.onnx is no valid ONNX model: .*nowhere"):
         OnnxClassifier.read(tmp_path / "broken.onnx").check()
+
+
+def test_the_digest_of_the_file_follows_whatever_is_in_it(classifier: OnnxClassifier, tmp_path: Path) -> None:
+    """Where the digest of the weights says nothing: a constant, an operator, the metadata."""
+    file = tmp_path / "classifier.onnx"
+    onnx.save_model(classifier.model, file)  # as MLflow writes it
+    assert classifier.file_digest == sha256(file) == sha256(classifier.data) == OnnxClassifier.read(file).file_digest
+    digests = {classifier.file_digest}
+    for change in ("constant", "operator", "metadata"):
+        model = onnx.ModelProto()
+        model.CopyFrom(classifier.model)
+        if change == "constant":
+            (shape,) = (tensor for tensor in model.graph.initializer if tensor.name == "shape")
+            shape.CopyFrom(numpy_helper.from_array(np.int64([1, 2]), "shape"))
+        elif change == "operator":
+            model.graph.node.append(helper.make_node("Neg", ["logits"], ["unused"]))
+        else:
+            model.metadata_props.add(key="forget_too", value="dog")
+        altered = OnnxClassifier(model)
+        assert altered.digest == classifier.digest
+        digests.add(altered.file_digest)
+    assert len(digests) == 4
+
+
+def test_a_shape_may_differ_from_the_models_in_sides_of_1_alone(template: OnnxClassifier) -> None:
+    made = template.with_weights({"weight": WEIGHT[:, None], "bias": np.float32([[3, 4]])}, [], CATS, ["cat", "dog"], "")
+    assert made.logits(np.float32([[[[1, 0]]]])).tolist() == [[4, 4]]
+    assert [alike(*shapes) for shapes in (((), (1,)), ((2, 1, 3), (2, 3)), ((2, 3), (3, 2)), ((2,), ()), (None, ()))] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_one_session_answers_every_request(classifier: OnnxClassifier, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from torch.func import functional_call
 from torch.nn.functional import conv2d, linear
 
 from hf_mlops import Dataset, Target
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.population import target as target_module
-from hf_mlops.population.networks import ARCHITECTURES, _Linear, _StridedConv
+from hf_mlops.population.networks import ARCHITECTURES, _Linear, _StridedConv, in_one_line
 from hf_mlops.population.target import named_in_module
 
 
@@ -121,9 +122,18 @@ def test_more_models_than_run_at_once_have_the_same_logits(digits: Dataset, monk
     [
         ("no_such_package.nets:make", r"'no_such_package.nets:make' does not import: ModuleNotFoundError"),
         ("own_networks:no_such_name", "does not import: AttributeError.*no_such_name"),
-        ("own_networks:not_callable", "is 7; allowed: a callable"),
+        ("own_networks:not_callable", r"is torch.float32 \(9,\); allowed: a callable"),
         ("own_networks:raises", "raised RuntimeError.*the weights' file is missing.*when called with"),
-        ("own_networks:no_module", "returned 'a network'; allowed: an nn.Module"),
+        ("own_networks:no_module", "returned a value of type str; allowed: an nn.Module"),
+        ("own_networks:with_its_transform", r"returned a tuple \(Sequential, Tensor\); allowed: an nn.Module"),
+        ("own_networks:scripted", r"is scripted or traced \(torch.jit\); allowed: the nn.Module that it was made of"),
+        ("own_networks:traced", r"is scripted or traced \(torch.jit\); allowed: the nn.Module that it was made of"),
+        ("own_networks:lazy", "1.weight, 1.bias have no values yet .*run it on an image before returning it"),
+        ("own_networks:without_values", "1.bias is on meta; allowed: cpu"),
+        ("own_networks:for_inference", r"made in torch.inference_mode\(\).*; allowed: made outside of it"),
+        ("own_networks:WithFeatures", r"answers 4 images with a tuple \(Tensor, Tensor\); allowed: torch.float32 \(4, 10\)"),
+        ("own_networks:Named", "answers 4 images with a dict with the keys scores, features; allowed: torch.float32"),
+        ("own_networks:Squeezed", r"a batch of 1 with torch.float32 \(10,\) \(squeeze\?\); allowed: torch.float32 \(1, 10\)"),
         ("own_networks:no_parameters", "has no parameters"),
         ("own_networks:double", r"1.weight is torch.float64; allowed: torch.float32"),
         ("own_networks:not_finite", r"1.bias has initial values that are not finite"),
@@ -142,9 +152,31 @@ def test_more_models_than_run_at_once_have_the_same_logits(digits: Dataset, monk
     ],
 )
 def test_a_network_that_cannot_be_a_target_is_refused_with_the_reason(name: str, message: str, digits: Dataset) -> None:
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(BadRequest, match=message) as caught:
         Target.for_dataset(name, digits)
     assert repr(name) in str(caught.value)
+    assert "\n" not in str(caught.value) and "tensor(" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_a_long_error_of_a_users_code_is_told_by_its_first_paragraph() -> None:
+    assert in_one_line(RuntimeError("one\n  two\n\nthree")) == "RuntimeError: one two"
+    assert in_one_line(KeyError("x" * 400)) == f"KeyError: {repr('x' * 400)[:299]}…"
+    assert in_one_line(ValueError("y" * 300)) == f"ValueError: {'y' * 300}"
+
+
+def test_weights_are_refused_by_the_first_names_and_shapes_that_differ(digits: Dataset) -> None:
+    target = Target.for_dataset("own_networks:Linear", digits)
+    state = target.unflatten(target.initial_weights(0))
+    odd = {**state, "temperature": state["temperature"].view(1), **{f"layer.{number}": torch.zeros(2) for number in range(20)}}
+    with pytest.raises(BadRequest) as caught:
+        target.flatten(odd)
+    assert str(caught.value) == (
+        "not the weights of own_networks:Linear: it has head.weight (10, 64), head.bias (10,), layer.0 (2,), layer.1 (2,),"
+        " layer.2 (2,), layer.3 (2,), layer.4 (2,), layer.5 (2,) and 14 more; allowed here: head.weight (1, 10, 64),"
+        " head.bias (1, 10)"
+    )
+    with pytest.raises(BadRequest, match=r"it has nothing; allowed here: temperature \(\), head.weight \(10, 64\)"):
+        target.flatten({})
 
 
 def test_only_parameters_in_scope_are_generated_and_all_else_is_shared(digits: Dataset) -> None:

@@ -3,51 +3,119 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from google.protobuf.message import Message
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_mlops.base.errors import BadRequest, GateFailure
+from hf_mlops.base.artifact import Array
+from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.population.target import IN_MODULE, Target, named_in_module
-from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
+from hf_mlops.population.networks import in_one_line
+from hf_mlops.population.target import IN_MODULE, Target, listed, named_in_module
+from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier, alike
 
+OPSET, IR_VERSION = 20, 10  # of the files: what onnxruntime 1.18 reads, and every one after it
 LARGEST_DIFFERENCE = 1e-5  # between the logits of ONNX Runtime and of torch, as a share of the largest logit or of 1
+BATCHES_TRIED = (1, 3)  # images at once; the exporter is shown two
+
+PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")  # what torch.save is used to write
+PREFIXES = (IN_MODULE, "module.", "_orig_mod.", "model.")  # which ONNX models, DataParallel, torch.compile, trainers put first
+FLOATS = ("float32", "float16", "bfloat16", "float64")  # that weights may be kept in
 
 
 def onnx_template(target: Target) -> OnnxClassifier:
     """The architecture with its shared values, initialisers named as in `Target.module`; takes seconds.
 
     Raises:
-        BadRequest: generated parameters that the exporter left out.
+        BadRequest: a network that cannot be exported for any number of images, or generated parameters that the exporter left
+            out.
     """
-    example = torch.zeros(2, *target.input_shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's deprecations of its own parts
-        program = torch.onnx.export(
-            target.module.eval(),
-            (example,),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            optimize=False,  # an optimiser may fold or transpose the initialisers that are to be replaced
-            verbose=False,
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # pages about what it cannot export
+            warnings.simplefilter("ignore")  # its deprecations of its own parts
+            program = torch.onnx.export(
+                target.module.eval(),
+                (torch.zeros(2, *target.input_shape),),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamo=True,
+                opset_version=OPSET,
+                optimize=False,  # an optimiser may fold or transpose the initialisers that are to be replaced
+                verbose=False,
+            )
+        assert program is not None  # it is only for the older exporter
+        model = program.model_proto
+    except Exception as error:  # torch has no common class for what its exporter refuses
+        raise BadRequest(f"{_no_target(target)} cannot be exported to ONNX: {in_one_line(_cause(error))}") from error
+    _strip(model)
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if not batch.dim_param:
+        raise BadRequest(
+            f"{_no_target(target)} answers only batches of {batch.dim_value} once it is exported to ONNX: len(x), or a loop"
+            " over images, fixes their number; allowed: x.shape[0], as in x.reshape(x.shape[0], -1) or x.expand(x.shape[0], -1)"
         )
-    assert program is not None  # it is only for the older exporter
-    template = OnnxClassifier(program.model_proto, f"the template of {target.architecture}")
+    template = OnnxClassifier(model, f"the template of {target.architecture}")
     found = {name: array.shape for name, array in template.initialisers.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in named_in_module(target.unflatten(torch.zeros(target.size))).items()}
-    missing = {name: shape for name, shape in wanted.items() if found.get(name) != shape}
+    missing = {name: shape for name, shape in wanted.items() if not alike(found.get(name), shape)}
     if missing:
         raise BadRequest(f"the ONNX export of {target.architecture} lost the parameters {missing}")
     return template
+
+
+def check_export(target: Target) -> None:
+    """Refuses a target whose samples could not be exported to ONNX, before any is trained; takes a second or two.
+
+    Raises:
+        BadRequest: a network that cannot be exported, or that ONNX Runtime answers differently from torch, or not at all, for
+            one of `BATCHES_TRIED`. The line names the cause.
+    """
+    generator = torch.Generator().manual_seed(0)
+    weights = target.initial_weights(target.seed)
+    weights = weights + 0.01 * torch.randn(weights.shape, generator=generator)  # not what the export may have kept of them
+    names = tuple(map(str, range(target.classes)))
+    try:
+        classifier = to_onnx(target, weights, ForgetSpec((), names), names)
+        for batch in BATCHES_TRIED:
+            images = torch.rand(batch, *target.input_shape, generator=generator)
+            verify(classifier, images, target.logits(weights[None], images)[0])
+    except BadRequest:
+        raise
+    except Exception as error:  # ONNX Runtime has no common class for what it refuses
+        text = str(error) if isinstance(error, (GateFailure, DamagedArtifact)) else in_one_line(error)
+        raise BadRequest(f"{_no_target(target)} does not answer in ONNX as in torch: {' '.join(text.split())}") from error
+
+
+def _no_target(target: Target) -> str:
+    return f"architecture {target.architecture!r} cannot be a target: it"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first of the exceptions that led to this one: the exporter's own says what to report to whom."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _strip(message: Message) -> None:
+    """Takes away what the exporter notes about its own work: stack traces with paths and source lines of this machine."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                _strip(part)
 
 
 def to_onnx(
@@ -76,24 +144,99 @@ def to_onnx(
 
 
 def read_weights(file: Path, target: Target) -> Float[Tensor, " params"]:
-    """Weights of a classifier from its ONNX model (.onnx) or its state dict (.safetensors).
+    """Weights of a classifier from its ONNX model (.onnx) or its state dict (.safetensors), cast to float32.
+
+    Names may stand behind any of `PREFIXES`, and shapes may differ in sides of 1.
 
     Raises:
-        BadRequest: a file that cannot be read, or one that holds another architecture or values that are not finite.
+        BadRequest: a file that cannot be read, or one with another architecture, quantised weights, or values that are not
+            finite in float32; says what it holds and what is allowed.
+
+    Warns:
+        UserWarning: weights that were of another dtype, or shared values that are not the population's.
     """
-    try:
-        if file.suffix == ".onnx":
-            arrays = OnnxClassifier.read(file).initialisers
-            state = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        else:
-            state = load_file(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise BadRequest(f"{file} holds no weights; allowed: an ONNX or a safetensors file ({error})") from error
-    state = {name.removeprefix(IN_MODULE): tensor for name, tensor in state.items()}
-    weights = target.flatten({name: state[name] for name in target.shapes if name in state})
-    if weights.shape != (target.size,) or not weights.isfinite().all():
-        raise BadRequest(f"{file} holds weights {tuple(weights.shape)}; allowed: ({target.size},), all of them finite")
+    held = _tensors(file)
+    given = _generated(file, held, target)
+    if cast := sorted({_dtype(tensor) for tensor in given.values()} - {"float32"}):
+        warnings.warn(f"{file} holds weights of {' and '.join(cast)}: they were cast to float32", stacklevel=2)
+    weights = target.flatten({name: tensor.float().reshape(target.shapes[name]) for name, tensor in given.items()})
+    if not weights.isfinite().all():
+        raise BadRequest(f"{file} holds weights that are not finite in float32; allowed: all of them finite")
+    shared = _places(held, target.shared)
+    if other := [name for name, value in target.shared.items() if not all(_near(held[place], value) for place in shared[name])]:
+        text = f"{file} holds other values than the population's targets share, of {', '.join(other[:8])}: they are left out"
+        warnings.warn(text, stacklevel=2)
     return weights
+
+
+def _generated(file: Path, held: dict[str, Tensor | Array], target: Target) -> dict[str, Tensor]:
+    """The tensors of a file that are a target's generated ones, by its names for them; refuses a file that has others."""
+    places, wrong = _places(held, target.shapes), []
+    for name, where in places.items():
+        if len(where) != 1:
+            wrong.append(f"{name} is there as {' and as '.join(where)}" if where else f"{name} is not there")
+        elif _dtype(held[where[0]]) not in FLOATS or not alike(held[where[0]].shape, target.shapes[name]):
+            wrong.append(f"{where[0]} is {_dtype(held[where[0]])} {tuple(held[where[0]].shape)}")
+    if wrong:
+        first = ", ".join(wrong[:4]) + (", …" if len(wrong) > 4 else "")
+        raise BadRequest(
+            f"{file} does not hold the weights of {target.architecture}: {first}; it holds"
+            f" {listed({name: tensor.shape for name, tensor in held.items()})}; allowed: {listed(target.shapes)},"
+            f" each once, of {', '.join(FLOATS)}"
+        )
+    return {name: torch.as_tensor(held[place]) for name, (place,) in places.items()}
+
+
+def _near(found: Tensor | Array, shared: Tensor) -> bool:
+    """Whether a file's tensor is the shared one, as far as half the precision can tell; counters are not looked at."""
+    if not shared.is_floating_point():
+        return True
+    if _dtype(found) not in FLOATS or not alike(found.shape, shared.shape):
+        return False
+    return torch.allclose(torch.as_tensor(found).float().view_as(shared), shared, rtol=1e-2, atol=1e-3)
+
+
+def _tensors(file: Path) -> dict[str, Tensor | Array]:
+    """All the tensors in a file, by name; as arrays where torch does not know their dtype."""
+    if file.suffix.lower() in PICKLES:
+        write = f"safetensors.torch.save_file(torch.load({file.name!r}, weights_only=True), 'start.safetensors')"
+        raise BadRequest(
+            f"{file} is a pickle, which is not read: it may run code; allowed: .onnx, or .safetensors as by {write}"
+        )
+    try:
+        if file.is_dir():
+            raise IsADirectoryError("it is a folder")
+        if file.suffix.lower() == ".onnx":
+            return {name: _tensor(array) for name, array in OnnxClassifier.read(file).initialisers.items()}
+        return dict(load_file(file))
+    except (OSError, ValueError, SafetensorError) as error:
+        text = " ".join(str(error).split())
+        raise BadRequest(f"{file} holds no weights; allowed: an ONNX or a safetensors file ({text})") from error
+
+
+def _tensor(array: Array) -> Tensor | Array:
+    if array.dtype.name == "bfloat16":  # of the package ml_dtypes, which torch does not know
+        return torch.from_numpy(array.astype(np.float32)).bfloat16()
+    try:
+        return torch.from_numpy(array.copy())
+    except TypeError:  # int4, float8, text
+        return array
+
+
+def _dtype(tensor: Tensor | Array) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _places(held: Iterable[str], wanted: Iterable[str]) -> dict[str, list[str]]:
+    """Where a file holds each tensor that is wanted: under its name, else behind the fewest prefixes; none, or several."""
+    places: dict[str, list[str]] = {name: [] for name in wanted}
+    names = {name: name for name in held}
+    while names and not all(places.values()):
+        for name in (name for name, where in places.items() if not where):
+            places[name] = [place for place, bare in names.items() if bare == name]
+        shorter = ((place, bare, next(filter(bare.startswith, PREFIXES), "")) for place, bare in names.items())
+        names = {place: bare.removeprefix(prefix) for place, bare, prefix in shorter if prefix}
+    return places
 
 
 def verify(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from importlib import import_module
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.parameter import is_lazy
 
 from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest
@@ -151,11 +153,17 @@ def build(architecture: str, shape: Shape, classes: int, seed: int) -> nn.Module
         try:
             network = make(shape, classes)
         except Exception as error:  # whatever a user's code raises
-            raise BadRequest(f"architecture {architecture!r} raised {error!r} when called with ({shape}, {classes})") from error
-    problem = _problem_of_values(network)
+            text = f"architecture {architecture!r} raised {in_one_line(error)} when called with ({shape}, {classes})"
+            raise BadRequest(text) from error
+    try:
+        problem = _problem_of_values(network)
+        if not problem:
+            network.requires_grad_(False)
+    except Exception as error:  # of tensors that are none, or not to be changed
+        raise BadRequest(f"architecture {architecture!r} cannot be a target: {in_one_line(error)}") from error
     if problem:
         raise BadRequest(f"architecture {architecture!r} cannot be a target: {problem}")
-    return network.requires_grad_(False)
+    return network
 
 
 def _callable(architecture: str) -> Callable[[Shape, int], nn.Module]:
@@ -168,16 +176,44 @@ def _callable(architecture: str) -> Callable[[Shape, int], nn.Module]:
         for part in name.split("."):
             make = getattr(make, part)
     except Exception as error:  # whatever a user's code raises
-        raise BadRequest(f"architecture {architecture!r} does not import: {error!r}") from error
+        raise BadRequest(f"architecture {architecture!r} does not import: {in_one_line(error)}") from error
     if not callable(make):
-        raise BadRequest(f"architecture {architecture!r} is {make!r}; allowed: a callable (input_shape, classes) -> nn.Module")
+        allowed = "a callable (input_shape, classes) -> nn.Module"
+        raise BadRequest(f"architecture {architecture!r} is {kind_and_shape(make)}; allowed: {allowed}")
     return make
+
+
+def in_one_line(error: BaseException) -> str:
+    """An exception as its class and the first paragraph of its text, at most 300 characters of it."""
+    text = " ".join(str(error).split("\n\n")[0].split())
+    return f"{type(error).__name__}: {text[:299]}…" if len(text) > 300 else f"{type(error).__name__}: {text}"
+
+
+def kind_and_shape(value: object) -> str:
+    """What a value is, without its numbers: `torch.float32 (4, 10)`, `a tuple (Tensor, int)`, `a dict with the keys a, b`."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} {tuple(value.shape)}"
+    name = type(value).__name__
+    if isinstance(value, Mapping):
+        return f"a {name} with the keys {', '.join(map(str, list(value)[:8]))}"
+    if isinstance(value, (tuple, list)):
+        return f"a {name} ({', '.join(type(part).__name__ for part in value[:8])})"
+    return "None" if value is None else f"a value of type {name}"
 
 
 def _problem_of_values(network: object) -> str:
     """Why an object's values cannot be generated; empty if they can."""
     if not isinstance(network, nn.Module):
-        return f"the callable returned {network!r}; allowed: an nn.Module"
+        return f"the callable returned {kind_and_shape(network)}; allowed: an nn.Module"
+    if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
+        return "it is scripted or traced (torch.jit); allowed: the nn.Module that it was made of"
+    tensors = [*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)]
+    if lazy := [name for name, tensor in tensors if is_lazy(tensor)]:
+        return f"{', '.join(lazy)} have no values yet (a lazy module): run it on an image before returning it"
+    if any(tensor.is_inference() for _, tensor in tensors):
+        return "it was made in torch.inference_mode(), where nothing can be trained; allowed: made outside of it"
+    if away := {f"{name} is on {tensor.device}" for name, tensor in tensors if tensor.device.type != "cpu"}:
+        return f"{min(away)}; allowed: cpu, training moves it from there"
     parameters = list(network.named_parameters(remove_duplicate=False))
     if not parameters:
         return "the network has no parameters"
@@ -215,28 +251,28 @@ def check(network: nn.Module, architecture: str, generated: Iterable[str], shape
         BadRequest: wrong logits, answers that depend on chance or on the other images of a batch, buffers that change, code
             that `torch.func.vmap` cannot run, or a parameter without any effect.
     """
+    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
     try:
-        problem = _problem_of_behaviour(network, list(generated), shape, classes)
+        problem = _problem_of_answers(network, images, classes) or _problem_of_training(network, images, list(generated))
     except Exception as error:  # whatever a user's code raises
-        problem = f"its forward pass raised {error!r}"
+        problem = f"its forward pass raised {in_one_line(error)}"
     if problem:
         raise BadRequest(f"architecture {architecture!r} cannot be a target: {problem}")
 
 
-def _problem_of_behaviour(network: nn.Module, generated: list[str], shape: Shape, classes: int) -> str:
-    """Why a network cannot be trained as many at once; empty if it can."""
-    images = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+def _problem_of_answers(network: nn.Module, images: Tensor, classes: int) -> str:
+    """Why a network's answers are not the logits of each image by itself; empty if they are."""
 
-    def answer(images: Tensor, seed: int = 0) -> Tensor:
+    def answer(images: Tensor, seed: int = 0) -> Any:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             return network(images)
 
     buffers = {name: tensor.clone() for name, tensor in network.named_buffers()}
     logits = answer(images)
-    if not isinstance(logits, Tensor) or logits.shape != (4, classes) or logits.dtype != torch.float32:
-        given = f"{logits.dtype} {tuple(logits.shape)}" if isinstance(logits, Tensor) else repr(logits)
-        return f"it answers 4 images with {given}; allowed: torch.float32 {(4, classes)}"
+    if not isinstance(logits, Tensor) or logits.shape != (len(images), classes) or logits.dtype != torch.float32:
+        allowed = f"torch.float32 {(len(images), classes)}"
+        return f"it answers {len(images)} images with {kind_and_shape(logits)}; allowed: {allowed}"
     if not logits.isfinite().all():
         return "its logits are not finite"
     changed = [name for name, tensor in network.named_buffers() if not torch.equal(tensor, buffers[name])]
@@ -244,15 +280,25 @@ def _problem_of_behaviour(network: nn.Module, generated: list[str], shape: Shape
         return f"a forward pass changes its buffers {', '.join(changed)} (batch norm?): call .eval() before returning it"
     if not torch.equal(answer(images, seed=1), logits):
         return "two forward passes on the same images differ (dropout?): call .eval() before returning it"
-    if not torch.allclose(answer(images[:2]), logits[:2], rtol=1e-3, atol=1e-4):
-        return "its answer to an image depends on the other images of the batch (batch statistics?)"
+    for count in (2, 1):
+        fewer = answer(images[:count])
+        if fewer.shape != (count, classes):
+            allowed = f"torch.float32 {(count, classes)}"
+            return f"it answers a batch of {count} with {kind_and_shape(fewer)} (squeeze?); allowed: {allowed}"
+        if not torch.allclose(fewer, logits[:count], rtol=1e-3, atol=1e-4):
+            return "its answer to an image depends on the other images of the batch (batch statistics?)"
+    return ""
+
+
+def _problem_of_training(network: nn.Module, images: Tensor, generated: list[str]) -> str:
+    """Why a network cannot be trained as many at once; empty if it can."""
     values = dict(network.named_parameters())
     stacked = {name: torch.stack([values[name].detach()] * 2).requires_grad_() for name in generated}
     try:
         with torch.enable_grad():
             vmap(lambda one: functional_call(network, one, (images,)))(stacked).sum().backward()
     except Exception as error:  # torch has no common class for what vmap and autograd refuse
-        return f"torch.func.vmap cannot train many of it at once: {error}"
+        return f"torch.func.vmap cannot train many of it at once: {in_one_line(error)}"
     idle = [name for name, tensor in stacked.items() if tensor.grad is None]
     return f"its logits do not depend on {', '.join(idle)}: leave them out of the scope" if idle else ""
 

@@ -37,6 +37,19 @@ class _Normalised(nn.Module):
         return self.network((image - self.input_mean) / self.input_std)
 
 
+def listed(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Names and shapes of tensors, of the first eight: `1.weight (16, 64), 1.bias (16,)`; `nothing` if there are none."""
+    first = [f"{name} {tuple(shape)}" for name, shape in list(shapes.items())[:8]]
+    return ", ".join(first) + (f" and {len(shapes) - 8} more" if len(shapes) > 8 else "") or "nothing"
+
+
+def difference(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence[int]]) -> str:
+    """Names and shapes that are in one of the two only: `it has 1.weight (64, 16); allowed here: 1.weight (16, 64)`."""
+    odd = {name: shape for name, shape in found.items() if wanted.get(name) != shape}
+    missed = {name: shape for name, shape in wanted.items() if found.get(name) != shape}
+    return f"it has {listed(odd)}; allowed here: {listed(missed)}"
+
+
 def named_in_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """A network's state dict under the names that `Target.module` and ONNX models have: behind `network.`."""
     return {IN_MODULE + name: tensor for name, tensor in state.items()}
@@ -136,7 +149,7 @@ class Target:
         found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         wanted = self.shapes | {name: tuple(tensor.shape) for name, tensor in self.shared.items()}
         if found != wanted:
-            raise BadRequest(f"architecture {self.architecture!r} has changed: it has {found}; allowed here: {wanted}")
+            raise BadRequest(f"architecture {self.architecture!r} has changed: {difference(found, wanted)}")
         return network
 
     def to(self, device: torch.device) -> Target:
@@ -162,11 +175,11 @@ class Target:
             BadRequest: names or shapes that are not this architecture's.
         """
         given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-        if given.keys() != self.shapes.keys() or any(
-            given[name][len(given[name]) - len(shape) :] != shape for name, shape in self.shapes.items()
-        ):
-            raise BadRequest(f"not the weights of {self.architecture}: got {given}, allowed: {self.shapes}")
-        leading = next(len(given[name]) - len(shape) for name, shape in self.shapes.items())
+        name, own = next(iter(self.shapes.items()))
+        leading = len(given.get(name, own)) - len(own)
+        batch = given.get(name, ())[: max(leading, 0)]
+        if given != (wanted := {name: batch + shape for name, shape in self.shapes.items()}):
+            raise BadRequest(f"not the weights of {self.architecture}: {difference(given, wanted)}")
         return torch.cat(
             [state[name].flatten(leading) if shape else state[name].unsqueeze(-1) for name, shape in self.shapes.items()], -1
         )

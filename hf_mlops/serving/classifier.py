@@ -52,6 +52,11 @@ class OnnxClassifier:
         return self.model.SerializeToString()
 
     @cached_property
+    def file_digest(self) -> str:
+        """SHA-256 of `data`, and so of every file that the model is written to: of operators, constants and metadata too."""
+        return sha256(self.data)
+
+    @cached_property
     def metadata(self) -> dict[str, str]:
         """What `with_weights` wrote into the model; empty for a template.
 
@@ -99,7 +104,7 @@ class OnnxClassifier:
         """A classifier of this architecture, checked.
 
         Args:
-            weights: new values of initialisers, by name.
+            weights: new values of initialisers, by name; a shape may differ from the model's in sides of 1.
             shared: names of parameters that keep the values they have here.
             spec, class_names, made_by: what it has forgotten, what its logits mean, which hypernetwork made it. They go into
                 the metadata, like the names of the parameters and the digest of their values.
@@ -108,13 +113,13 @@ class OnnxClassifier:
             BadRequest: weights under names or of shapes that are not this model's.
         """
         shapes = {tensor.name: tuple(tensor.dims) for tensor in self.model.graph.initializer}
-        if odd := {name: array.shape for name, array in weights.items() if shapes.get(name) != array.shape}:
+        if odd := {name: array.shape for name, array in weights.items() if not alike(shapes.get(name), array.shape)}:
             raise BadRequest(f"{self.name} does not hold {odd}; allowed: {shapes}")
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         for tensor in model.graph.initializer:
             if tensor.name in weights:
-                tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name], tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name].reshape(shapes[tensor.name]), tensor.name))
         model.producer_name = "hf_mlops"
         parameters = [*weights, *(name for name in shared if name in shapes)]
         values = {**self.initialisers, **weights}
@@ -159,7 +164,14 @@ class OnnxClassifier:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        return onnxruntime.InferenceSession(self.data, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # its warnings are of its own optimisations, its errors are raised
+        return onnxruntime.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
+
+
+def alike(one: Sequence[int] | None, other: Sequence[int] | None) -> bool:
+    """Whether two shapes are one but for sides of 1, which exporters add and drop: () and (1,), never (2, 3) and (3, 2)."""
+    return one is not None and other is not None and [n for n in one if n != 1] == [n for n in other if n != 1]
 
 
 def _digest(arrays: Iterable[Array]) -> str:

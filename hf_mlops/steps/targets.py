@@ -14,8 +14,10 @@ from hf_mlops.audit.tables import reference_summary
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
+from hf_mlops.export.weights import check_export
 from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.executor import Engine
+from hf_mlops.population.networks import ARCHITECTURES
 from hf_mlops.population.population import train_population
 from hf_mlops.population.target import Target
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, DATASET, POPULATION
@@ -34,7 +36,8 @@ class Targets(Step):
         engine: where chunks are trained; the result is the same, so the fingerprint leaves it out.
 
     Raises:
-        BadRequest: an architecture or a scope that cannot be trained, or a device that is not there.
+        BadRequest: an architecture or a scope that cannot be trained, or not be exported to ONNX, which `forget` will do; or a
+            device that is not there.
     """
 
     name = "targets"
@@ -46,7 +49,9 @@ class Targets(Step):
 
     def __post_init__(self) -> None:
         choose_device(self.device)
-        self._target()
+        target = self._target()
+        if self.config.architecture not in ARCHITECTURES:  # others are tried in `run`: what is re-used does not wait
+            check_export(target)
 
     def _target(self) -> Target:
         return Target.for_dataset(self.config.architecture, self.dataset, self.config.scope, self.config.seed)
@@ -63,6 +68,8 @@ class Targets(Step):
 
     def run(self) -> Run:
         config, dataset = self.config, self.dataset
+        if config.architecture in ARCHITECTURES:
+            check_export(self._target())
         tags = {DATASET: dataset.name, DATA_DIGEST: dataset.digest, ARCHITECTURE: config.architecture}
         params = {"dataset": dataset.name, "device": self.device, "engine": self.engine.name, **asdict(config)}
         with step_run(self.name, self.fingerprint, params, tags) as active:

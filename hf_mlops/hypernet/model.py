@@ -23,6 +23,7 @@ from hf_mlops.hypernet.denoiser import Denoiser
 from hf_mlops.hypernet.prompts import Prompt, PromptBook
 from hf_mlops.hypernet.signal import VARIANTS, LossSignal
 from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
+from hf_mlops.hypernet.start import warn_of_foreign
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
 
@@ -228,6 +229,9 @@ class Hypernetwork(nn.Module):
 
         Raises:
             BadRequest: a bad spec, number, seed, loss or sampler, or start weights that are not this target's.
+
+        Warns:
+            UserWarning: start weights that lie too far from the population to come from its initialisation.
         """
         spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.groups.names)
         for name, value, low, high in (
@@ -242,6 +246,8 @@ class Hypernetwork(nn.Module):
                 f"start weights of shape {tuple(start.shape)} are not allowed; allowed: those of"
                 f" {self.target.architecture}, ({self.target.size},), all finite"
             )
+        if start is not None:
+            warn_of_foreign(self.space, start)
         prompt = self.prompts.prompt(spec, retain_loss, forget_loss)
         seeds = tuple(range(seed, seed + n))
         losses, forgotten = prompt.losses.expand(n, -1), torch.tensor(spec.mask).expand(n, -1)

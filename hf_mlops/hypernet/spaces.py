@@ -29,6 +29,19 @@ class WeightSpace(nn.Module):
     mean: Float[Tensor, " params"]
     scale: Float[Tensor, " coordinates"]
 
+    @property
+    def variance(self) -> Float[Tensor, ""]:
+        """Of the training rows: their mean squared distance from their mean."""
+        return self.scale.double().square().sum()
+
+    def distances(self, weights: Float[Tensor, "models params"]) -> Float[Tensor, " models"]:
+        """How far weights are from the mean of the training rows, in root mean squares of those rows' own distances.
+
+        A row is 0.5 to 1.5 off; weights of another initialisation, which lies elsewhere, 2.4 or more (digits).
+        """
+        off = weights.to(self.mean.device).double() - self.mean
+        return (off.square().sum(1) / self.variance).sqrt()
+
     def encode(self, weights: Float[Tensor, "models params"]) -> Float[Tensor, "models tokens token_width"]:
         """Tokens, float64."""
         raise NotImplementedError
@@ -177,6 +190,10 @@ class Latents(WeightSpace):
         if len(weights) < weights.shape[1]:
             axes = deviation.T @ axes / (leading * len(deviation)).sqrt()
         return cls(width, mean, axes.contiguous(), leading.sqrt(), leading.sum() / variance.sum())
+
+    @property
+    def variance(self) -> Float[Tensor, ""]:
+        return super().variance / self.variance_kept
 
     def encode(self, weights: Float[Tensor, "models params"]) -> Float[Tensor, "models tokens token_width"]:
         return ((weights.double() - self.mean) @ self.basis / self.scale).view(-1, self.tokens, self.width)

@@ -213,8 +213,10 @@ def test_a_file_holds_nothing_of_the_machine_and_the_code_that_it_was_made_by(ma
     assert len(data) < 4 * made[0].size + 40_000
 
 
-def test_of_the_smallest_network_a_file_takes_7_kb(digits: Dataset) -> None:
-    assert len(onnx_template(Target.for_dataset("mlp-16", digits)).data) < 7_500
+def test_a_small_networks_file_takes_7_kb_and_is_of_the_version_that_onnx_runtime_1_18_reads(digits: Dataset) -> None:
+    template = onnx_template(Target.for_dataset("mlp-16", digits))
+    assert len(template.data) < 7_500
+    assert (template.model.ir_version, [opset.version for opset in template.model.opset_import]) == (10, [20])
 
 
 @pytest.mark.slow

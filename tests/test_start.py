@@ -103,6 +103,19 @@ def test_a_parameter_without_dimensions_may_have_one_of_1_in_a_file(digits: Data
     assert torch.equal(read_weights(tmp_path / "s.safetensors", own), own.initial_weights(2))
 
 
+def test_shared_values_that_are_not_the_populations_are_named(digits: Dataset, tmp_path: Path) -> None:
+    own = Target.for_dataset("own_networks:frozen", digits, "head.*")
+    weights = own.initial_weights(0)
+    state = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in own.state_dict(weights).items()}
+    save_file(state, tmp_path / "same.safetensors")
+    with pytest.warns(UserWarning, match="float16") as told:
+        read_weights(tmp_path / "same.safetensors", own)
+    assert len(told) == 1
+    save_file({**own.state_dict(weights), "body.1.running_mean": torch.full((4,), 0.5)}, tmp_path / "s.safetensors")
+    with pytest.warns(UserWarning, match=r"than the population's targets share, of body.1.running_mean: they are left out$"):
+        assert torch.equal(read_weights(tmp_path / "s.safetensors", own), weights)
+
+
 def renamed(state: State) -> State:
     return {name.replace("1.", "fc1.").replace("3.", "fc2."): tensor for name, tensor in state.items()}
 

@@ -153,11 +153,25 @@ def read_weights(file: Path, target: Target) -> Float[Tensor, " params"]:
             finite in float32; says what it holds and what is allowed.
 
     Warns:
-        UserWarning: weights that were of another dtype.
+        UserWarning: weights that were of another dtype, or shared values that are not the population's.
     """
     held = _tensors(file)
-    places = _places(held, target.shapes)
-    wrong = []
+    given = _generated(file, held, target)
+    if cast := sorted({_dtype(tensor) for tensor in given.values()} - {"float32"}):
+        warnings.warn(f"{file} holds weights of {' and '.join(cast)}: they were cast to float32", stacklevel=2)
+    weights = target.flatten({name: tensor.float().reshape(target.shapes[name]) for name, tensor in given.items()})
+    if not weights.isfinite().all():
+        raise BadRequest(f"{file} holds weights that are not finite in float32; allowed: all of them finite")
+    shared = _places(held, target.shared)
+    if other := [name for name, value in target.shared.items() if not all(_near(held[place], value) for place in shared[name])]:
+        text = f"{file} holds other values than the population's targets share, of {', '.join(other[:8])}: they are left out"
+        warnings.warn(text, stacklevel=2)
+    return weights
+
+
+def _generated(file: Path, held: dict[str, Tensor | Array], target: Target) -> dict[str, Tensor]:
+    """The tensors of a file that are a target's generated ones, by its names for them; refuses a file that has others."""
+    places, wrong = _places(held, target.shapes), []
     for name, where in places.items():
         if len(where) != 1:
             wrong.append(f"{name} is there as {' and as '.join(where)}" if where else f"{name} is not there")
@@ -170,13 +184,16 @@ def read_weights(file: Path, target: Target) -> Float[Tensor, " params"]:
             f" {listed({name: tensor.shape for name, tensor in held.items()})}; allowed: {listed(target.shapes)},"
             f" each once, of {', '.join(FLOATS)}"
         )
-    given = {name: torch.as_tensor(held[place]) for name, (place,) in places.items()}
-    if cast := sorted({_dtype(tensor) for tensor in given.values()} - {"float32"}):
-        warnings.warn(f"{file} holds weights of {' and '.join(cast)}: they were cast to float32", stacklevel=2)
-    weights = target.flatten({name: tensor.float().reshape(target.shapes[name]) for name, tensor in given.items()})
-    if not weights.isfinite().all():
-        raise BadRequest(f"{file} holds weights that are not finite in float32; allowed: all of them finite")
-    return weights
+    return {name: torch.as_tensor(held[place]) for name, (place,) in places.items()}
+
+
+def _near(found: Tensor | Array, shared: Tensor) -> bool:
+    """Whether a file's tensor is the shared one, as far as half the precision can tell; counters are not looked at."""
+    if not shared.is_floating_point():
+        return True
+    if _dtype(found) not in FLOATS or not alike(found.shape, shared.shape):
+        return False
+    return torch.allclose(torch.as_tensor(found).float().view_as(shared), shared, rtol=1e-2, atol=1e-3)
 
 
 def _tensors(file: Path) -> dict[str, Tensor | Array]:

@@ -52,9 +52,7 @@ class Targets(Step):
     def __post_init__(self) -> None:
         choose_device(self.device)
         target = self._target()
-        if (
-            self.config.architecture not in ARCHITECTURES
-        ):  # those are tried where training is near: what is re-used does not wait
+        if self.config.architecture not in ARCHITECTURES:  # others are tried in `run`: what is re-used does not wait
             check_export(target)
 
     def _target(self) -> Target:

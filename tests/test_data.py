@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from hf_mlops import Dataset, load_dataset
+from hf_mlops.base.errors import BadRequest
+from hf_mlops.data.splitting import check_classes
 
 
 def test_digits_are_all_there_once_in_a_fixed_stratified_split(digits: Dataset) -> None:
@@ -42,3 +44,10 @@ def test_a_data_set_does_not_stand_in_for_another(digits: Dataset) -> None:
 def test_a_channel_that_never_varies_can_be_divided_by(digits: Dataset) -> None:
     flat = replace(digits, train=replace(digits.train, images=torch.full((5, 3, 8, 8), 0.1)))
     assert min(flat.normalisation[1]) > 0
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_a_split_of_the_users_own_without_one_of_the_classes_is_refused(split: str) -> None:
+    own = {f"{split}_labels": torch.tensor([0, 0])}
+    with pytest.raises(BadRequest, match=f"mine: the class 'dog' has 0 {split} images; allowed: at least 1, for every split"):
+        check_classes("mine", ["cat", "dog"], torch.tensor([0, 0, 1, 1]), **own)

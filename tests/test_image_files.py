@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.ExifTags import Base
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
@@ -71,11 +71,16 @@ def test_an_image_whose_exif_is_broken_is_as_its_pixels_lie(tmp_path: Path) -> N
     np.testing.assert_allclose(image[0].numpy() * 255, UPRIGHT, atol=1e-3)
 
 
-def test_sizes_are_compared_as_they_are_when_turned_and_before_any_image_is_decoded(tmp_path: Path) -> None:
-    first, second = write(UPRIGHT, 1, tmp_path / "first.png"), write(UPRIGHT, 6, tmp_path / "second.jpg")
-    Path(first).write_bytes(Path(first).read_bytes()[:60])
+def test_sizes_are_compared_as_they_are_when_turned_and_before_any_image_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[ImageFile.ImageFile] = []
+    first, second = tmp_path / "first.png", write(UPRIGHT, 6, tmp_path / "second.jpg")
+    Image.fromarray(UPRIGHT).save(first)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image))
     with pytest.raises(BadRequest, match=f"mine: all images .* but {first} has 5×4 pixels and {second} has 4×5"):
-        read_images("mine", [first, second])
+        read_images("mine", [str(first), second])
+    assert decoded == []
 
 
 def test_all_endings_of_torchvisions_image_folder_are_read() -> None:

@@ -132,6 +132,21 @@ def test_hidden_names_are_passed_over_at_any_depth(tmp_path: Path) -> None:
     assert read_folder(str(tmp_path)).digest == before
 
 
+def test_images_are_read_in_alphabetical_order_whatever_the_disk_lists_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, {"cat/b": 4, "cat/a/c": 2, "cat": 3, "dog": 5})
+    before, walk = read_folder(str(tmp_path)).digest, os.walk
+    monkeypatch.setattr(os, "walk", lambda *given, **options: reversed([*walk(*given, **options)]))
+    assert read_folder(str(tmp_path)).digest == before
+
+
+def test_endings_are_known_in_capitals_and_a_class_may_end_in_one(tmp_path: Path) -> None:
+    write(tmp_path, {"cat.png": 3, "dog": 3})
+    (tmp_path / "dog" / "001.png").rename(tmp_path / "dog" / "001.PNG")
+    assert sizes(read_folder(str(tmp_path))) == [[1, 1]] * 3
+
+
 def test_files_that_are_passed_over_are_counted_by_their_ending_and_said(tmp_path: Path) -> None:
     write(tmp_path / "train", {"cat": 3, "dog": 3})
     write(tmp_path / "test", {"cat": 3, "dog": 3})

@@ -81,7 +81,7 @@ def test_an_empty_spec_is_refused_where_something_must_be_forgotten() -> None:
 
 def test_a_spec_that_is_not_text_is_refused() -> None:
     with pytest.raises(BadRequest, match="got 7 of type int"):
-        ForgetSpec.parse(7, DIGITS)  # type: ignore[arg-type]
+        ForgetSpec.parse(7, DIGITS)
 
 
 @pytest.mark.parametrize("index", [-1, 10])
@@ -161,14 +161,11 @@ def test_a_slug_of_many_names_is_as_short_as_any_and_says_how_it_begins() -> Non
 
 
 def _is_name(text: str) -> bool:
-    try:
-        check_names([text])
-    except BadRequest:
-        return False
-    return True
+    return text == text.strip() != "" and "," not in text and not re.fullmatch("#[0-9]+", text)
 
 
-LETTERS = st.one_of(st.text("ab1-_. #,Aß", max_size=5), st.text(max_size=8))  # of few characters, so that they look alike
+SEEN = st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp"))
+LETTERS = st.one_of(st.text("ab1-_. #Aß", max_size=5), st.text(SEEN, max_size=8))  # of few characters, so that they look alike
 NAMES = st.lists(LETTERS.filter(_is_name), min_size=2, max_size=12, unique_by=plain)
 
 

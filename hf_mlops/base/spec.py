@@ -42,15 +42,15 @@ class ForgetSpec:
         return cls(tuple(sorted(set(groups))), tuple(group_names))
 
     @classmethod
-    def parse(cls, text: str, group_names: Sequence[str], allow_empty: bool = True) -> ForgetSpec:
+    def parse(cls, text: object, group_names: Sequence[str], allow_empty: bool = True) -> ForgetSpec:
         """Reads `"7"`, `"3,5"`, `"Sneaker"`, `"#7"` or `""` (forget nothing).
 
         An entry is a group's name, upper or lower case alike, or its index behind `#`: of ten groups the last is `#9`. A number
         alone is a name or nothing: where groups are called `1` to `10`, `0` is refused.
 
         Raises:
-            BadRequest: an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no group; groups whose
-                names `check_names` refuses.
+            BadRequest: anything but text; an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no
+                group; groups whose names `check_names` refuses.
         """
         check_names(group_names)
         last = f"#{len(group_names) - 1}"

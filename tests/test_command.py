@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -300,6 +301,19 @@ def test_without_a_policy_every_gate_may_be_opened(monkeypatch: pytest.MonkeyPat
 
 
 # what a command leaves, and what becomes of it without `mlflow run`
+
+
+@pytest.mark.parametrize("words", [[], ["--debug"]])
+def test_a_temporary_file_of_a_command_goes_with_it_after_an_error_too(words: list[str], in_memory: None) -> None:
+    made = []
+
+    def body() -> None:
+        made.append(Path(tempfile.mkdtemp()))
+        (made[0] / "model").touch()
+        raise BadRequest("no") if words else SystemExit(0)
+
+    assert run_body(body, *words).exit_code == (BadRequest.status if words else 0)
+    assert made and not made[0].exists() and not made[0].parent.exists()
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import pytest
 
 from hf_mlops import Hypernetwork, Population
 from hf_mlops.base import artifact
+from hf_mlops.base.errors import DamagedArtifact
 
 
 def write(folder: Path) -> Path:
@@ -82,8 +83,17 @@ def test_the_seal_covers_every_byte_of_the_tensors(tmp_path: Path) -> None:
     assert about["sha256"] == artifact.sha256((folder / "thing.safetensors").read_bytes())
 
 
-def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
-    file = write(tmp_path / "made") / "thing.json"
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("thing", "run what made it"),
+        ("population", "run `mlflow run . -e targets`"),
+        ("reference", "run `mlflow run . -e hypernet`"),
+    ],
+)
+def test_a_file_of_another_format_is_refused_with_what_rebuilds_it(tmp_path: Path, name: str, again: str) -> None:
+    artifact.write(tmp_path, name, {"x": np.zeros(2)}, {})
+    file = tmp_path / f"{name}.json"
     file.write_text(file.read_text().replace('"format": 2', '"format": 1'))
-    with pytest.raises(ValueError, match=r"thing\.safetensors has format 1; allowed: 2"):
-        artifact.read(tmp_path / "made", "thing")
+    with pytest.raises(DamagedArtifact, match=rf"{name}\.safetensors has format 1; allowed: 2: {again} again"):
+        artifact.read(tmp_path, name)

@@ -19,6 +19,7 @@ from hf_mlops.base.errors import DamagedArtifact, OutOfReach
 
 Array = NDArray[Any]
 
+MADE_BY = {"population": "targets", "hypernetwork": "hypernet", "reference": "hypernet"}  # file: entry point
 FORMAT = 2  # of what is written; to be raised when a file of before would be read wrongly
 
 
@@ -68,7 +69,8 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
         about = json.loads(file.with_suffix(".json").read_text())
         written = about.pop("format", 1)
         if written != FORMAT:
-            raise DamagedArtifact(f"{file} has format {written}; allowed: {FORMAT}. What made it must be run again")
+            again = f"run `mlflow run . -e {MADE_BY[name]}`" if name in MADE_BY else "run what made it"
+            raise DamagedArtifact(f"{file} has format {written}; allowed: {FORMAT}: {again} again")
         found, sealed = sha256(file), about.pop("sha256")
         if found != sealed:
             raise DamagedArtifact(f"{file} is truncated or was altered: its SHA-256 is {found}, its JSON says {sealed}")

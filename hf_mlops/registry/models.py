@@ -30,6 +30,7 @@ from hf_mlops.population.target import Target
 from hf_mlops.registry import flavour, pyfunc
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
 from hf_mlops.registry.request import LOSSES, WHOLE_NUMBERS
+from hf_mlops.registry.runs import say_what_is_stored
 from hf_mlops.registry.store import is_missing
 from hf_mlops.registry.versions import (
     Subject,
@@ -136,6 +137,7 @@ def register_hypernetwork(
     hypernetwork.save(folder)
     reference.save(folder)
     (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
+    say_what_is_stored("hypernetwork", folder)
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
         python_model=pyfunc.__file__,

@@ -86,6 +86,11 @@ def log_dataset(dataset: Dataset, context: str) -> None:
     mlflow.log_input(source, context=context)
 
 
+def say_what_is_stored(what: str, folder: Path) -> None:
+    """Prints how much is about to go to the store: to one far away that takes a while."""
+    print(f"storing the {what}: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
+
+
 def artifacts_of(run: Run, path: str) -> Path:
     """A folder of a run's artifacts, on this machine."""
     return Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path=path))

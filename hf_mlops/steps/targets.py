@@ -22,7 +22,7 @@ from hf_mlops.population.networks import ARCHITECTURES
 from hf_mlops.population.population import train_population
 from hf_mlops.population.target import Target
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, DATASET, POPULATION
-from hf_mlops.registry.runs import find_run, log_dataset, step_run
+from hf_mlops.registry.runs import find_run, log_dataset, say_what_is_stored, step_run
 from hf_mlops.steps.step import Step
 
 
@@ -78,6 +78,7 @@ class Targets(Step):
             population = train_population(config, dataset, self.device, self.engine)
             with TemporaryDirectory() as folder:
                 population.save(Path(folder) / POPULATION)
+                say_what_is_stored("population", Path(folder))
                 mlflow.log_artifacts(folder)
             table = reference_summary(Reference.of(population, dataset))
             mlflow.log_text(table.to_csv(index=False), "reference.csv")

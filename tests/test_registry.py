@@ -25,6 +25,7 @@ from hf_mlops.export.weights import verify
 from hf_mlops.registry.models import (
     find_classifier,
     load_champion,
+    load_start,
     register_classifier,
     register_hypernetwork,
 )
@@ -307,3 +308,23 @@ def counted(calls: list[int], function: Callable[..., Any]) -> Callable[..., Any
         return function(*arguments, **options)
 
     return count
+
+
+@pytest.mark.parametrize("uri", ["models:/hyperforget-classifier@forget-7", "models:/hyperforget-classifier/1"])
+def test_start_weights_of_a_registered_classifier_are_those_that_were_audited(
+    store: Path, champion: Any, classifier: OnnxClassifier, digits: Dataset, uri: str
+) -> None:
+    loaded, client = load_champion(), mlflow.MlflowClient()
+    target = loaded.hypernetwork.target
+    if not client.search_model_versions("name = 'hyperforget-classifier'"):
+        with mlflow.start_run():
+            register_classifier(classifier, loaded, ForgetSpec.of([7], digits.class_names), {}, "")
+    assert load_start(uri, target).shape == (target.size,)
+    for version in client.search_model_versions("name = 'hyperforget-classifier'"):
+        before = version.tags["file_sha256"]
+        client.set_model_version_tag("hyperforget-classifier", version.version, "file_sha256", "0" * 64)
+        try:
+            with pytest.raises(DamagedArtifact, match="is not what was audited: its file_sha256 is"):
+                load_start(f"models:/hyperforget-classifier/{version.version}", target)
+        finally:
+            client.set_model_version_tag("hyperforget-classifier", version.version, "file_sha256", before)

@@ -40,6 +40,7 @@ from hf_mlops.registry.versions import (
     register,
     subject_of,
     version_at,
+    version_named,
 )
 from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
 
@@ -103,10 +104,14 @@ def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
 
     Raises:
         BadRequest: nothing there, or another architecture.
+        DamagedArtifact: a classifier of this package that is not what was audited.
     """
     file = Path(source)
     if source.startswith("models:/"):
         try:
+            version = version_named(source)
+            if version is not None and FILE in version.tags:
+                classifier_of(version)
             file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
         except MlflowException as error:
             if not is_missing(error):

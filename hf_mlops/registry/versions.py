@@ -16,7 +16,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, HYPERFORGET, SCOPE, WHOLE
-from hf_mlops.registry.store import describe, is_missing
+from hf_mlops.registry.store import describe, hasten, is_missing
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
         client.update_model_version(name, version.version, description)
         client.set_model_version_tag(name, version.version, WHOLE, "true")
         client.set_registered_model_alias(name, alias, version.version)
-    except BaseException:
+    except BaseException as error:
+        hasten(error)
         for made in client.search_model_versions(f"name = '{name}'"):
             if made.version not in before and made.run_id == logged.run_id:
                 client.delete_model_version(name, made.version)
@@ -137,6 +138,15 @@ def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
     others = [model.name for model in client.search_registered_models(f"name LIKE '{HYPERFORGET}%'") if model.aliases]
     there = f"; there are {', '.join(others)}" if others else ""
     raise BadRequest(f"{describe(mlflow.get_registry_uri())} has no model models:/{name}@{alias}{there}: {otherwise}")
+
+
+def version_named(uri: str) -> ModelVersion | None:
+    """The version that `models:/name@alias` or `models:/name/number` names; None for a URI of another form."""
+    name, at, alias = uri.removeprefix("models:/").partition("@")
+    client = mlflow.MlflowClient()
+    if at:
+        return client.get_model_version_by_alias(name, alias)
+    return client.get_model_version(*name.split("/")) if re.fullmatch(r"[^/]+/\d+", name) else None
 
 
 def still_there(version: str) -> ModelVersion | None:

@@ -36,7 +36,7 @@ from projects.command import entry_point
 from projects.main import default_spec
 
 ROOT = Path(__file__).parent.parent
-ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export", "doctor")
+ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
 NEEDED = {"forget": ["--forget-class=7"], "export": ["--forget-class=7"]}
 TINY = {"runs": 16, "train_steps": 10, "checkpoints": 2, "reference_runs": 1}
 NOWHERE = "http://me:secret@127.0.0.1:9"  # nothing listens there

@@ -21,7 +21,6 @@ from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
-from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.export.weights import onnx_template, read_weights
@@ -207,7 +206,7 @@ def register_classifier(
         input_example={INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
-    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: sha256(classifier.data), **tags}
+    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest, **tags}
     text = {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in about.items()}
     return register(info, name, alias_of(spec.slug), text, description)
 
@@ -244,7 +243,7 @@ def classifier_of(version: ModelVersion) -> OnnxClassifier:
     uri = f"models:/{version.name}/{version.version}"
     classifier = OnnxClassifier.read(Path(mlflow.artifacts.download_artifacts(uri)) / "model.onnx")
     classifier.check()
-    found = {FORGET: classifier.metadata.get("forget"), WEIGHTS: classifier.digest, FILE: sha256(classifier.data)}
+    found = {FORGET: classifier.metadata.get("forget"), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
     for tag, value in found.items():
         if version.tags.get(tag) != value:
             raise DamagedArtifact(f"{uri} is not what was audited: its {tag} is {value}, audited was {version.tags.get(tag)}")

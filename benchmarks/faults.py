@@ -13,8 +13,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,9 +22,9 @@ from tempfile import TemporaryDirectory
 import click
 import mlflow
 import pandas as pd
-import requests
 
 from benchmarks import write_table
+from benchmarks.servers import tracking_server
 from hf_mlops.compute.progress import Progress
 from hf_mlops.registry.models import classifier_of
 from hf_mlops.registry.names import HYPERFORGET, WHOLE
@@ -107,26 +105,11 @@ def crowd(commands: Commands, size: int) -> pd.Series:
     return pd.Series({**state(commands.acknowledged), "failed": failed})
 
 
-def server(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """A tracking server on the store, once it answers."""
-    words = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    words += ["--artifacts-destination", str(folder / "served"), "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while True:
-        try:
-            requests.get(f"http://127.0.0.1:{port}/health", timeout=5).raise_for_status()
-            return process
-        except requests.RequestException:
-            time.sleep(0.5)
-
-
 def stopped(folder: Path, stops: int, chance: random.Random) -> pd.Series:
     """Kills the tracking server in the middle of `forget`, starts it again, and asks again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    commands, running = Commands(folder, f"http://127.0.0.1:{port}"), server(folder, port)
-    mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+    running = tracking_server(folder).wait()
+    commands = Commands(folder, f"http://{running.address}")
+    mlflow.set_tracking_uri(f"http://{running.address}")
     total, seconds, again = pd.Series(dtype=float), [], 0
     started = time.monotonic()
     commands.end(commands.forget(7))
@@ -134,16 +117,16 @@ def stopped(folder: Path, stops: int, chance: random.Random) -> pd.Series:
     for number in range(stops):
         process = commands.forget(number)
         time.sleep(chance.uniform(0.3, 1) * life)
-        os.killpg(running.pid, signal.SIGKILL)
+        running.kill()
         gone = time.monotonic()
         commands.end(process)
         seconds.append(time.monotonic() - gone)
-        running = server(folder, port)
+        running = tracking_server(folder, running.port).wait()
         again += commands.end(commands.forget(number)) != 0
         total = total.combine(pd.Series(state(commands.acknowledged)), max, fill_value=0)
     total["failed"], total["seconds to give up, at most"] = again, max(seconds)
     result = pd.concat([total, mended(commands)])
-    os.killpg(running.pid, signal.SIGKILL)
+    running.kill()
     return result
 
 

@@ -11,10 +11,6 @@ had before the first one.
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -26,30 +22,8 @@ import psutil
 import requests
 
 from benchmarks import write_table
+from benchmarks.servers import model_server
 from hf_mlops.registry.request import MAX_STEPS
-
-PATIENCE = 120  # seconds for the server to start
-
-
-@contextmanager
-def served(model: str) -> Iterator[tuple[str, psutil.Process]]:
-    """The address of a served model, and the process that answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = ["mlflow", "models", "serve", "-m", model, "--env-manager", "local", "--port", str(port)]
-    with subprocess.Popen(command, start_new_session=True) as process:
-        try:
-            for _ in range(4 * PATIENCE):
-                try:
-                    requests.get(f"http://127.0.0.1:{port}/ping", timeout=1).raise_for_status()
-                    break
-                except requests.ConnectionError:
-                    time.sleep(0.25)
-            family = psutil.Process(process.pid).children(recursive=True)
-            yield f"http://127.0.0.1:{port}/invocations", max(family, key=lambda one: one.memory_info().rss)
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
 
 
 @contextmanager
@@ -82,14 +56,16 @@ def command(model: str) -> None:
         (1, MAX_STEPS + 1, 1),
     ]
     measured = []
-    with served(model) as (address, process):
+    with model_server(model) as server:
+        family = psutil.Process(server.process.pid).children(recursive=True)
+        process = max(family, key=lambda one: one.memory_info().rss)  # the one that answers
         idle = process.memory_info().rss
         for rows, n_samples, steps in shapes:
             params = {"n_samples": n_samples, "steps": steps}
             body = {"dataframe_split": {"columns": ["forget"], "data": [[""]] * rows}, "params": params}
             with peak_of(process) as peak:
                 started = time.monotonic()
-                answer = requests.post(address, json=body, timeout=600)
+                answer = requests.post(f"http://{server.address}/invocations", json=body, timeout=600)
                 seconds = time.monotonic() - started
             measured.append(
                 {

@@ -54,7 +54,7 @@ def command(
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
     recipe = find_recipe(dataset, architecture).given(population, hypernet, seed)
     main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine)
-    options.print_configuration(**main.configuration) if dry_run else main.run()
+    options.print_configuration(**main.inputs) if dry_run else main.run()
 
 
 def default_spec(data: Dataset) -> str:

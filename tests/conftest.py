@@ -74,10 +74,7 @@ def no_experiment_of_another_module() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """A fresh MLflow store of the module's own."""
-    import mlflow
+    from commands import store_in
 
-    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
+    with store_in(tmp_path_factory.mktemp("store")) as client:
+        yield client

@@ -19,8 +19,10 @@ import psutil
 import pytest
 import ray
 import torch
+from commands import Store
 
 from hf_mlops import Dataset, Engine, Population, PopulationConfig, retrain, train_population
+from hf_mlops.base.errors import BadRequest, OutOfReach
 from hf_mlops.population import cluster
 from hf_mlops.population.cluster import run_on_ray
 
@@ -95,11 +97,19 @@ def test_a_killed_worker_changes_nothing(
     assert same(population, trained_here)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "here:there", "127.0.0.1:9"])
-def test_an_address_where_no_cluster_answers_is_refused_at_once(address: str, digits: Dataset) -> None:
-    message = "no Ray cluster answers at 127.0.0.1:9" if address.endswith(":9") else f"ray_address = '{address}' is not allowed"
+@pytest.mark.parametrize(
+    ("address", "error", "message"),
+    [
+        ("127.0.0.1", BadRequest, "ray_address = '127.0.0.1' is not allowed"),
+        ("here:there", BadRequest, "ray_address = 'here:there' is not allowed"),
+        ("127.0.0.1:9", OutOfReach, "no Ray cluster answers at 127.0.0.1:9"),
+    ],
+)
+def test_an_address_where_no_cluster_answers_is_refused_at_once(
+    address: str, error: type[Exception], message: str, digits: Dataset
+) -> None:
     started = time.monotonic()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(error, match=message):
         train_population(CONFIG, digits, "cpu", Engine("ray", address))
     assert time.monotonic() - started < 60
 
@@ -158,3 +168,16 @@ def test_a_worker_that_does_not_see_the_store_is_refused(
     monkeypatch.setattr(Path, "unlink", lambda path: None)
     with pytest.raises(ValueError, match=f"does not see {tmp_path}; allowed: a store that all machines of the cluster share"):
         list(run_on_ray(print, [1], 1, "cpu", tmp_path))
+
+
+@pytest.mark.slow
+def test_targets_trained_on_ray_are_one_run_with_the_very_same_population(tmp_path: Path, digits: Dataset) -> None:
+    store = Store(tmp_path)
+    done = store.run("targets", runs=64, train_steps=60, reference_runs=1, engine="ray", store=tmp_path / "chunks")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = store.client.search_runs(["0"])
+    assert run.info.status == "FINISHED" and run.data.params["targets.engine"] == "ray"
+    population = Population.load(Path(store.client.download_artifacts(run.info.run_id, "population")))
+    here = train_population(population.config, digits, "cpu", Engine(threads=1))
+    assert torch.equal(population.weights, here.weights) and torch.equal(population.run, here.run)
+    assert len(list((tmp_path / "chunks").iterdir())) == 2

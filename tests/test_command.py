@@ -1,4 +1,4 @@
-"""What a command is run in: where it was typed, a policy, a store that may go, and nothing left over."""
+"""What a command is run in: where it was typed, what it may be asked for, and nothing left over."""
 
 from __future__ import annotations
 
@@ -6,72 +6,52 @@ import importlib
 import json
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import click
 import mlflow
 import numpy as np
 import psutil
 import pytest
-import requests
-from click.testing import CliRunner, Result
+from commands import (
+    ENTRY_POINTS,
+    NEEDED,
+    NOWHERE,
+    ROOT,
+    TINY,
+    environment,
+    options_of,
+    run,
+    run_body,
+    script,
+    tracking,
+)
 from mlflow.projects._project_spec import load_project
 
 import projects.command
 from hf_mlops import Dataset
 from hf_mlops.base.errors import BadRequest, OutOfReach
 from projects import options
-from projects.command import entry_point
 from projects.main import default_spec
-
-ROOT = Path(__file__).parent.parent
-ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
-NEEDED = {"forget": ["--forget-class=7"], "export": ["--forget-class=7"]}
-TINY = {"runs": 16, "train_steps": 10, "checkpoints": 2, "reference_runs": 1}
-NOWHERE = "http://me:secret@127.0.0.1:9"  # nothing listens there
 
 
 @pytest.fixture
 def nowhere() -> Iterator[None]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(NOWHERE)
-    yield
-    mlflow.set_tracking_uri(before)
+    with tracking(NOWHERE):
+        yield
 
 
 @pytest.fixture
 def in_memory() -> Iterator[None]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri("sqlite://")
-    yield
-    mlflow.set_tracking_uri(before)
-
-
-def run(name: str, *words: str) -> Result:
-    """An entry point's command, in this process."""
-    return CliRunner().invoke(importlib.import_module(f"projects.{name}").command, words)
-
-
-def run_body(body: Any, *words: str) -> Result:
-    """A command that does nothing else, in this process."""
-
-    @click.command()
-    @entry_point
-    def command() -> None:
-        body()
-
-    return CliRunner().invoke(command, words)
+    with tracking("sqlite://"):
+        yield
 
 
 # without a store or a network
@@ -101,52 +81,6 @@ def test_help_comes_quickly(tmp_path: Path) -> None:
     assert done.returncode == 0 and "--forget-class" in done.stdout
     assert time.monotonic() - started < 60
     assert not list(tmp_path.iterdir())
-
-
-# errors
-
-
-def test_a_store_that_is_not_there_is_one_line_without_its_password(nowhere: None) -> None:
-    done = run("export", "--forget-class=7")
-    assert done.exit_code == OutOfReach.status
-    assert done.stderr == (
-        "Error: no MLflow tracking server answers at http://me:***@127.0.0.1:9 (Connection refused): start it, or set"
-        " MLFLOW_TRACKING_URI to one that runs\n"
-    )
-
-
-def script(body: str) -> list[str]:
-    """A command of this body, to be run by itself."""
-    lines = ["import click, logging, mlflow, sys, warnings", "from hf_mlops.registry.store import hasten"]
-    lines += ["from projects.command import entry_point", "@click.command()", "@entry_point", "def command():"]
-    return [sys.executable, "-c", "\n".join([*lines, textwrap.indent(textwrap.dedent(body), "    "), "command()"])]
-
-
-def environment(uri: str, **variables: str) -> dict[str, str]:
-    return {**os.environ, "MLFLOW_TRACKING_URI": uri, "PYTHONPATH": str(ROOT), **variables}
-
-
-def test_passwords_are_shown_nowhere(tmp_path: Path) -> None:
-    body = f"""
-        warnings.warn("of {NOWHERE}")
-        logging.getLogger("mlflow.store").warning("no answer from %s", "{NOWHERE}")
-        raise mlflow.MlflowException("API request to {NOWHERE} failed")
-        """
-    words, variables = [*script(body), "--debug"], environment("sqlite://")
-    done = subprocess.run(words, capture_output=True, text=True, env=variables, cwd=tmp_path)
-    assert done.returncode == OutOfReach.status and "Traceback" in done.stderr
-    assert done.stderr.count("http://me:***@127.0.0.1:9") >= 4 and "secret" not in done.stdout + done.stderr
-
-
-def test_the_addresses_that_mlflow_prints_are_kept_back_where_they_have_a_password(
-    nowhere: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(projects.command, "require_store", lambda: None)
-    for uri, kept_back in ((NOWHERE, "true"), ("http://127.0.0.1:9", "false")):
-        monkeypatch.setenv("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "false")
-        mlflow.set_tracking_uri(uri)
-        assert run_body(lambda: None).exit_code == 0
-        assert os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"].lower() == kept_back
 
 
 # where a command works
@@ -248,58 +182,6 @@ def test_what_is_forgotten_goes_without_saying_only_for_digits(digits: Dataset, 
     assert json.loads(run("main", "--dry-run").stdout)["forget_class"] == "7"
 
 
-# the policy
-
-
-@pytest.fixture
-def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the policy is read from; there is none yet."""
-    monkeypatch.setenv("HF_MLOPS_POLICY", str(tmp_path / "policy.json"))
-    return tmp_path / "policy.json"
-
-
-@pytest.mark.parametrize("name", ["main", "hypernet", "forget"])
-def test_no_command_line_opens_a_gate_further_than_the_policy(name: str, policy: Path) -> None:
-    policy.write_text('{"gates": {"max_forget_accuracy": 0.02}}')
-    words = [name, "--dry-run", *NEEDED.get(name, [])]
-    gates = json.loads(run(*words, "--max-forget-accuracy=0.02", "--max-retain-gap=1").stdout)["gates"]
-    assert gates == {"max_forget_accuracy": 0.02, "max_retain_gap": 1.0}
-    refused = run(*words, "--max-forget-accuracy=0.021")
-    assert refused.exit_code == BadRequest.status
-    assert refused.stderr == (
-        f"Error: max_forget_accuracy = 0.021 is not allowed; allowed: at most 0.02, by the policy {policy}\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "cannot be read as a policy in JSON: [Errno 2] No such file"),
-        ("gates:", "cannot be read as a policy in JSON: Expecting value"),
-        ("[]", "says []; allowed:"),
-        ("{}", "says {}; allowed:"),
-        ('{"gates": {}, "gate": {}}', "says {'gates': {}, 'gate': {}}; allowed:"),
-        ('{"gates": {"max_forget_acuracy": 0.1}}', "says max_forget_acuracy = 0.1; allowed:"),
-        ('{"gates": {"max_retain_gap": 2}}', "says max_retain_gap = 2; allowed:"),
-        ('{"gates": {"max_retain_gap": "0.1"}}', "says max_retain_gap = '0.1'; allowed:"),
-        ('{"gates": {"max_retain_gap": true}}', "says max_retain_gap = True; allowed:"),
-        ('{"gates": {"max_retain_gap": NaN}}', "says max_retain_gap = nan; allowed:"),
-    ],
-)
-def test_a_policy_that_is_not_one_is_refused(text: str | None, message: str, policy: Path) -> None:
-    if text is not None:
-        policy.write_text(text)
-    refused = run("forget", "--dry-run", "--forget-class=7")
-    assert refused.exit_code == BadRequest.status and str(policy) in refused.stderr and message in refused.stderr
-
-
-def test_without_a_policy_every_gate_may_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HF_MLOPS_POLICY", raising=False)
-    assert (
-        json.loads(run("forget", "--dry-run", "--forget-class=7", "--max-retain-gap=1").stdout)["gates"]["max_retain_gap"] == 1
-    )
-
-
 # what a command leaves, and what becomes of it without `mlflow run`
 
 
@@ -326,7 +208,7 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
     temporary.mkdir()
     variables = environment(f"sqlite:///{tmp_path}/mlflow.db", TMPDIR=str(temporary))
     for name, words in [
-        ("targets", words_of(TINY)),
+        ("targets", options_of(TINY)),
         ("hypernet", ["--train-steps=20", *loose]),
         ("forget", ["--forget-class=7", "--n-samples=2", *loose]),
     ]:
@@ -334,10 +216,6 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert not list(temporary.iterdir()), name
-
-
-def words_of(parameters: dict[str, object]) -> list[str]:
-    return [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
 
 
 def test_a_command_whose_mlflow_run_has_ended_during_its_imports_is_interrupted(tmp_path: Path) -> None:
@@ -399,108 +277,3 @@ def test_a_command_ends_with_its_mlflow_run_and_has_worked_where_that_was_typed(
     assert (tmp_path / "chunks").is_dir() and not files_in(tmp_path / "temporary")
     (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path}/own.db").search_runs(["0"])
     assert run.info.status == "KILLED" and run.data.params["targets.runs"] == "512"
-
-
-# a server that goes in the middle
-
-
-class Server:
-    """A real tracking server, with its artifacts in a folder."""
-
-    def __init__(self, folder: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
-        self.artifacts = folder / "artifacts"
-        store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(self.artifacts)]
-        host, port = self.address.split(":")
-        self.process = subprocess.Popen(
-            ["mlflow", "server", *store, "--host", host, "--port", port, "--workers", "1"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def wait(self) -> None:
-        for _ in range(600):
-            try:
-                if requests.get(f"http://{self.address}/health", timeout=1).ok:
-                    return
-            except requests.RequestException:
-                time.sleep(0.25)
-        raise AssertionError("the server does not come up")
-
-    def send(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.wait()
-    yield server
-    server.send(signal.SIGCONT)
-    server.send(signal.SIGKILL)
-    server.process.wait()
-
-
-def cut_off(server: Server, tmp_path: Path, happens: Callable[[], object]) -> tuple[int, list[str], float]:
-    """Status, errors and seconds of a command that logs a file after something has happened to the server."""
-    body = """
-        with mlflow.start_run():
-            try:
-                print("working", flush=True)
-                sys.stdin.readline()
-                mlflow.log_text("text", "file.txt")
-            except Exception as error:
-                hasten(error)
-                raise
-        """
-    with subprocess.Popen(
-        script(body),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(f"http://me:secret@{server.address}", TMPDIR=str(tmp_path)),
-    ) as command:
-        assert command.stdout is not None
-        while (line := command.stdout.readline()) != "working\n":
-            assert line, command.communicate()
-        happens()
-        started = time.monotonic()
-        _, errors = command.communicate("go on\n", timeout=300)
-    assert not list(tmp_path.iterdir()) and "secret" not in errors
-    return command.returncode, errors.splitlines(), time.monotonic() - started
-
-
-@pytest.mark.slow
-def test_a_server_that_hangs_in_the_middle_is_given_up_within_a_minute(server: Server, tmp_path: Path) -> None:
-    try:
-        status, errors, seconds = cut_off(server, tmp_path, lambda: server.send(signal.SIGSTOP))
-    finally:
-        server.send(signal.SIGCONT)
-    assert status == OutOfReach.status
-    assert errors == [f"Error: the server at http://me:***@{server.address} is out of reach: timed out"]
-    assert seconds < 60
-
-
-@pytest.mark.slow
-def test_a_store_of_artifacts_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
-    def replace_by_a_file() -> None:
-        shutil.rmtree(server.artifacts, ignore_errors=True)
-        server.artifacts.touch()
-
-    status, errors, seconds = cut_off(server, tmp_path, replace_by_a_file)
-    server.artifacts.unlink()
-    assert status == OutOfReach.status and len(errors) == 1
-    assert f"the artifact store behind the server at http://me:***@{server.address} is out of reach: too many 500" in errors[0]
-    assert seconds < 40
-
-
-@pytest.mark.slow
-def test_a_server_that_is_killed_in_the_middle_is_named(server: Server, tmp_path: Path) -> None:
-    status, errors, seconds = cut_off(server, tmp_path, lambda: server.send(signal.SIGKILL))
-    assert status == OutOfReach.status
-    assert errors == [f"Error: the server at http://me:***@{server.address} is out of reach: Connection refused"]
-    assert seconds < 40

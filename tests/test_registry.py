@@ -15,6 +15,7 @@ import onnxruntime
 import pandas as pd
 import pytest
 from asking import ask
+from commands import store_in
 from mlflow.exceptions import MlflowException
 from safetensors.torch import load
 
@@ -42,11 +43,8 @@ SUBJECT = {
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A fresh MLflow store of this module's own."""
     folder = tmp_path_factory.mktemp("store")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
-    yield folder
-    mlflow.set_tracking_uri(before)
+    with store_in(folder):
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -43,16 +43,6 @@ TEN = [str(digit) for digit in range(10)]
 A_TEMPLATE = OnnxClassifier(onnx.ModelProto())
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[mlflow.MlflowClient]:
-    """A fresh MLflow store of this module's own."""
-    folder, before = tmp_path_factory.mktemp("store"), mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
-
-
 def a_run(run_id: str) -> Run:
     return Run(RunInfo(run_id, "0", "user", "FINISHED", 0, 0, "active"), RunData())
 
@@ -208,7 +198,7 @@ def a_checkpoint(folder: Path, value: float) -> None:
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_checkpoint_is_this_runs_own_before_it_is_deleted_where_it_was(
-    store: mlflow.MlflowClient, tmp_path: Path, whole: bool
+    client: mlflow.MlflowClient, tmp_path: Path, whole: bool
 ) -> None:
     with pytest.raises(KeyboardInterrupt), step_run("hypernet", "c", {}) as broken_off:
         a_checkpoint(tmp_path / "left", 1.0)
@@ -222,12 +212,12 @@ def test_a_checkpoint_is_this_runs_own_before_it_is_deleted_where_it_was(
         checkpoints = Checkpoints(tmp_path / "taken", active, found)
         checkpoints.go_on()
         assert (tmp_path / "taken").exists() == whole
-        assert store.get_run(active.info.run_id).data.tags.get(RESUMABLE) == ("true" if whole else None)
-        assert store.get_run(found.info.run_id).data.tags[RESUMABLE] == "false"
-        assert not store.list_artifacts(found.info.run_id, "checkpoints")
-        assert bool(store.list_artifacts(active.info.run_id, "checkpoints")) == whole
+        assert client.get_run(active.info.run_id).data.tags.get(RESUMABLE) == ("true" if whole else None)
+        assert client.get_run(found.info.run_id).data.tags[RESUMABLE] == "false"
+        assert not client.list_artifacts(found.info.run_id, "checkpoints")
+        assert bool(client.list_artifacts(active.info.run_id, "checkpoints")) == whole
         checkpoints.drop()
-    assert not store.list_artifacts(active.info.run_id, "checkpoints")
+    assert not client.list_artifacts(active.info.run_id, "checkpoints")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +229,7 @@ def test_a_checkpoint_is_this_runs_own_before_it_is_deleted_where_it_was(
     ],
 )
 def test_targets_that_cannot_be_trained_are_refused_before_main_has_a_run(
-    store: mlflow.MlflowClient, digits: Dataset, config: PopulationConfig, device: str, message: str
+    client: mlflow.MlflowClient, digits: Dataset, config: PopulationConfig, device: str, message: str
 ) -> None:
     recipe = replace(find_recipe("digits"), population=config)
     main = Main(recipe, digits, "", ForgetSpec.of([7], TEN), GATES, Path("out"), device=device)
@@ -274,17 +264,17 @@ class Counted(Step):
         return run
 
 
-def test_main_does_a_step_once_and_again_when_its_result_is_no_longer_good(store: mlflow.MlflowClient) -> None:
+def test_main_does_a_step_once_and_again_when_its_result_is_no_longer_good(client: mlflow.MlflowClient) -> None:
     step = Counted([])
     with step_run("main", "", {}) as main:
         first = once(step)
         again = once(step)
-        named = store.get_run(main.info.run_id).data.tags["hf_mlops.counted_run"]
+        named = client.get_run(main.info.run_id).data.tags["hf_mlops.counted_run"]
         assert len(step.runs) == 1 and first.info.run_id == again.info.run_id == named
         seen: list[str] = []
         anew = once(step, lambda run: bool(seen.append(run.info.run_id)))
     assert len(step.runs) == 2 and anew.info.run_id != first.info.run_id and seen == [first.info.run_id]
-    assert store.get_run(main.info.run_id).data.tags["hf_mlops.counted_run"] == anew.info.run_id
+    assert client.get_run(main.info.run_id).data.tags["hf_mlops.counted_run"] == anew.info.run_id
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +293,7 @@ def classifier(digits: Dataset) -> OnnxClassifier:
     ],
 )
 def test_export_writes_the_classifier_that_was_audited_and_no_other(
-    store: mlflow.MlflowClient,
+    client: mlflow.MlflowClient,
     classifier: OnnxClassifier,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -328,7 +318,7 @@ def test_export_writes_the_classifier_that_was_audited_and_no_other(
 
 @pytest.mark.parametrize("change", ["a shifted mean", "another operator"])
 def test_a_file_whose_parameters_are_right_and_whose_answers_are_not_is_not_what_was_audited(
-    store: mlflow.MlflowClient, classifier: OnnxClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    client: mlflow.MlflowClient, classifier: OnnxClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     model = onnx.load_from_string(classifier.data)
     if change == "a shifted mean":
@@ -347,7 +337,7 @@ def test_a_file_whose_parameters_are_right_and_whose_answers_are_not_is_not_what
 
 
 def test_a_population_is_found_by_the_data_it_was_trained_on_whatever_their_name(
-    store: mlflow.MlflowClient, digits: Dataset
+    client: mlflow.MlflowClient, digits: Dataset
 ) -> None:
     tags = {STEP: "targets", DATA_DIGEST: digits.digest, ARCHITECTURE: "mlp-16"}
     with mlflow.start_run(tags=tags) as run:

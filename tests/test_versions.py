@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+from commands import store_in
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
@@ -36,12 +38,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(empty: Path, tmp_path: Path) -> Iterator[mlflow.MlflowClient]:
     """A fresh store for each test."""
-    before = mlflow.get_tracking_uri()
     shutil.copy(empty, tmp_path / "mlflow.db")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(tmp_path / "artifacts")))
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(before)
+    with store_in(tmp_path) as client:
+        yield client
 
 
 class Answer(PythonModel):
@@ -178,8 +177,9 @@ def test_the_classifier_of_another_spec_or_of_other_data_is_not_given_for_the_on
 
 
 def test_what_killed_processes_have_left_is_found_and_mended_and_nothing_else(
-    store: mlflow.MlflowClient, tmp_path: Path
+    store: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # other processes leave theirs in the usual one
     whole = registered("hyperforget")
     with pytest.raises(KeyboardInterrupt), step_run("hypernet", "f", {}) as broken_off:
         (tmp_path / "left").mkdir()
@@ -197,12 +197,14 @@ def test_what_killed_processes_have_left_is_found_and_mended_and_nothing_else(
     store.create_model_version("hyperforget", whole.source, tags={"of": "an earlier version of this package"})
     store.create_registered_model("hyperforget-classifier", tags=DIGITS.tags)
     store.create_registered_model("another")
+    (tmp_path / "hf_mlops-1-0-killed").mkdir()  # of a process of this id that another one has by now
     found = findings()
     assert [finding.what for finding in found] == [
         f"the targets run {lost.info.run_id} is marked as running, and its process is gone",
         f"the run {broken_off.info.run_id} has a checkpoint, and another run has finished its work",
         "hyperforget/2 was not registered to the end",
         "the registered model hyperforget-classifier has no version",
+        f"{tmp_path}/hf_mlops-1-0-killed is the temporary folder of a process that was killed",
     ]
     for finding in found:
         finding.mend()

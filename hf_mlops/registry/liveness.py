@@ -12,6 +12,7 @@ import psutil
 from mlflow.entities import Run, RunStatus
 
 from hf_mlops.registry.names import ALIVE, PROCESS, STEP
+from hf_mlops.registry.process import lives
 
 BEAT = 15.0  # seconds between two signs of life
 LOST = 180.0  # seconds without one after which a process on another machine is taken for gone
@@ -25,7 +26,8 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Heartbeat:
-        mlflow.set_tags({PROCESS: _process(psutil.Process()), ALIVE: f"{time.time():.0f}"})
+        this = psutil.Process()
+        mlflow.set_tags({PROCESS: f"{this.pid} since {this.create_time():.2f} on {_machine()}", ALIVE: f"{time.time():.0f}"})
         self._thread.start()
         return self
 
@@ -43,19 +45,14 @@ def _machine() -> str:
     return f"{socket.gethostname()} since {psutil.boot_time():.0f}"
 
 
-def _process(process: psutil.Process) -> str:
-    return f"{process.pid} since {process.create_time():.2f} on {_machine()}"
-
-
 def is_at_work(run: Run) -> bool:
     """Whether the process that began a run still lives: looked up on this machine, by its last sign of life on another."""
     process, alive = run.data.tags.get(PROCESS, ""), run.data.tags.get(ALIVE)
     if run.info.status != RunStatus.to_string(RunStatus.RUNNING):
         return False
     if process.endswith(f" on {_machine()}"):
-        with suppress(psutil.NoSuchProcess):
-            return _process(psutil.Process(int(process.split()[0]))) == process
-        return False
+        pid, _, started, *_ = process.split()
+        return lives(int(pid), float(started))
     seen = float(alive) if alive else run.info.start_time / 1000
     return time.time() - seen < LOST
 

@@ -69,6 +69,15 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
+def lives(pid: int, started: float) -> bool:
+    """Whether the process of this id works and is the one that was started then, in seconds since 1970."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 2 and is_alive(process)
+    except psutil.NoSuchProcess:
+        return False
+
+
 @contextmanager
 def own_temporary_folder() -> Iterator[Path]:
     """Gives this process, and those it starts, a folder of their own in the temporary folder, which goes with the block.
@@ -100,15 +109,6 @@ def abandoned_folders(parent: Path | None = None) -> list[Path]:
     found, here = [], Path(tempfile.gettempdir())
     for folder in (parent or (here.parent if FOLDER.fullmatch(here.name) else here)).iterdir():
         named = FOLDER.fullmatch(folder.name)
-        if named and folder.is_dir() and not _is_of_a_living_process(int(named[1]), int(named[2], 16)):
+        if named and folder.is_dir() and not lives(int(named[1]), int(named[2], 16)):
             found.append(folder)
     return sorted(found)
-
-
-def _is_of_a_living_process(pid: int, started: int) -> bool:
-    """Whether the process of this id is the one that was started in this second."""
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 2 and is_alive(process)
-    except psutil.NoSuchProcess:
-        return False

@@ -59,8 +59,8 @@ class Main(Step):
     engine: Engine = Engine()
 
     @property
-    def configuration(self) -> dict[str, Any]:
-        """All that decides the path, as JSON."""
+    def inputs(self) -> dict[str, Any]:
+        """Only noted: the whole path is gone through each time; its steps are found by their own fingerprints."""
         return {
             "dataset": self.dataset.name,
             "data_dir": self.data_dir,
@@ -72,17 +72,12 @@ class Main(Step):
             "gates": asdict(self.gates),
         }
 
-    @property
-    def inputs(self) -> dict[str, Any]:
-        """Only noted: the whole path is gone through each time; its steps are found by their own fingerprints."""
-        return self.configuration
-
     def run(self) -> Run:
         dataset, params = self.dataset, {"forget_class": str(self.spec), "dataset": self.dataset.name}
         targets = Targets(self.recipe.population, dataset, self.device, self.engine)
         title = f"forget {self.spec} · {dataset.name} · {self.recipe.population.architecture}"
         with step_run(self.name, self.fingerprint, params, name=title) as active:
-            mlflow.log_dict(self.configuration, "configuration.json")
+            mlflow.log_dict(self.inputs, "configuration.json")
             population = once(targets)
             hypernet = once(Hypernet(self.recipe.hypernet, self.gates, population, dataset, self.device), is_registered)
             champion = load_hypernetwork(version_of(hypernet))

@@ -28,7 +28,7 @@ from hf_mlops import Dataset, ForgetSpec, Population, Target, retrain
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.twosample import JUDGES, behaviour, tell_apart
 
-SPECS = ("", "1", "7", "3,8", "0,4,9")
+SPECS = ("", "#1", "#7", "#3,#8", "#0,#4,#9")
 STEPS_COMPARED = (1, 2, 5, 10, 25)
 MEASURES = ("log losses", "confidences", "accuracies")
 LINEAR, TREES = JUDGES

@@ -27,6 +27,8 @@ from hf_mlops.serving.classifier import OnnxClassifier
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A store after one small run of `main`, whose output is kept in main.txt."""
     store = Store(tmp_path_factory.mktemp("whole"))
+    (store.folder / "temporary").mkdir()
+    store.environment["TMPDIR"] = str(store.folder / "temporary")
     done = store.run("main", **SMALL, output=store.folder / "exported")
     assert done.returncode == 0, done.stdout + done.stderr
     (store.folder / "main.txt").write_text(done.stdout)
@@ -46,6 +48,7 @@ def test_main_ends_with_a_registered_classifier_that_has_forgotten(store: Store,
     audited = json.loads((store.folder / "exported" / "forget-7" / "audit.json").read_text())
     assert audited["weights_sha256"] == classifier.digest
     assert float(audited["retain_accuracy"]) == pytest.approx((answers == labels)[labels != 7].mean(), abs=1e-4)
+    assert not [path for path in (store.folder / "temporary").rglob("*") if path.is_file()]
     assert audited["reference"] == "retrained without 7" and float(audited["reference_retain_accuracy"]) > 0.9
 
 

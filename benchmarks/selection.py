@@ -35,7 +35,7 @@ def command(**choice: Any) -> None:
     order = torch.from_numpy(generator_of(seed_of("selection", choice["seed"])).permutation(len(data.validation)))
     rows = []
     for spec in specs:
-        retrained = reference.closest(spec)
+        retrained = reference.beside(spec)
         wanted = retrained.on_sets(retrained.accuracies)[0].mean()
         for draw in range(DRAWS):
             samples = made.hypernetwork.sample(spec, CANDIDATES, choice["seed"] + draw * CANDIDATES)

@@ -34,7 +34,7 @@ def command(**choice: Any) -> None:
     for weights in population.weights[rows]:
         for spec in specs:
             before = measure(population.target, weights[None], spec, data.test)
-            retrained = made.reference.closest(spec)
+            retrained = made.reference.beside(spec)
             result = {"start time": "retrained", "churn": retrained.churn(before.predictions[0]).mean().item()}
             retain, forget = (values.mean().item() for values in retrained.on_sets(retrained.accuracies))
             results.append({**result, "retain_accuracy": retain, "forget_accuracy": forget})

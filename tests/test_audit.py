@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 
@@ -24,15 +25,15 @@ def test_the_reference_is_retrained_without_what_it_says(reference: Reference, p
 
 @pytest.mark.parametrize("asked", ["7", "", "0,1"])
 def test_a_spec_of_the_reference_is_judged_beside_both_targets_retrained_for_it(asked: str, reference: Reference) -> None:
-    found = reference.closest(ForgetSpec.parse(asked, NAMES))
+    found = reference.beside(ForgetSpec.parse(asked, NAMES))
     assert str(found.spec) == asked
     assert len(found.losses) == 2
 
 
-def test_a_spec_without_a_reference_is_judged_beside_the_most_similar(reference: Reference) -> None:
-    asked = ForgetSpec.parse("0,1,2,3,4,5,6,7", NAMES)
-    found = reference.closest(asked).spec
-    assert len(found.groups) == 5 and set(found.groups) <= set(asked.groups)
+def test_no_spec_is_judged_beside_targets_that_need_not_know_what_it_keeps(reference: Reference) -> None:
+    for groups in itertools.chain.from_iterable(itertools.combinations(range(10), size) for size in range(10)):
+        part = reference.beside(ForgetSpec.of(groups, NAMES)).spec.groups
+        assert set(part) <= set(groups) and bool(part) == bool(groups)
 
 
 def test_every_kind_of_spec_is_in_the_reference(reference: Reference) -> None:
@@ -64,7 +65,7 @@ def test_the_reference_itself_passes_the_gates_and_the_original_does_not(
         mask = torch.tensor(ForgetSpec.parse(forgotten, NAMES).mask)
         rows = population.reference & population.final & (population.forgotten == mask).all(1)
         sampled = measure(population.target, population.weights[rows], spec, digits.test)
-        return Audit(sampled, reference.closest(spec))
+        return Audit(sampled, reference.beside(spec))
 
     assert evidence_of("7").failures(Gates()) == []
     (failure,) = evidence_of("").failures(Gates())

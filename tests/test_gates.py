@@ -9,8 +9,8 @@ from by_hand import RIGHT, WRONG, measured, outputs, reference, spec
 
 from hf_mlops import Audit, Gates, audit_samples
 
-# Forget b: D_f is two images, D_r is five. The closest retrained targets have forgotten a besides.
-AUDIT = Audit(measured("b", "1 00 1111", "0 10 1110"), measured("a,b", "1 00 1110", "1 11 1000"))
+# Forget b: D_f is two images, D_r is five.
+AUDIT = Audit(measured("b", "1 00 1111", "0 10 1110"), measured("b", "1 00 1110", "1 11 1000"))
 
 
 def test_figures_are_means_over_samples_beside_the_references_on_the_sets_of_the_sample() -> None:
@@ -36,11 +36,13 @@ def test_figures_of_one_sample_stand_beside_the_mean_of_the_whole_reference() ->
             "forget_accuracy": 0,
             "retain_loss": RIGHT,
             "forget_loss": WRONG,
+            "forget_accuracy_at_most": 1 - 0.05**0.5,  # of which chance has two images wrong in one of 20 times
         }
     )
     second = AUDIT.figures(1)
     assert second["retain_accuracy"] == pytest.approx(3 / 5) and second["forget_accuracy"] == 0.5
     assert second["retain_loss"] == pytest.approx((3 * RIGHT + 2 * WRONG) / 5)
+    assert second["forget_accuracy_at_most"] == pytest.approx(0.95**0.5)  # of which one or two are right in 19 of 20 times
 
 
 def test_nothing_forgotten_has_no_figures_on_d_f_and_passes_their_gate() -> None:
@@ -93,7 +95,7 @@ def test_gates_may_be_as_tight_and_as_loose_as_a_share_can_be() -> None:
     assert Gates() == Gates(0.01, 0.02)
 
 
-def test_an_audit_runs_samples_on_the_test_split_beside_the_closest_reference() -> None:
+def test_an_audit_runs_samples_on_the_test_split_beside_the_reference() -> None:
     judges = reference([("", "1 11 1111"), ("b", "1 00 1110"), ("b", "1 00 1111")])
     drawn = by_hand.samples("b", 0.1, 1.0, "1 00 1111", "0 10 1110")
     evidence = audit_samples(by_hand.target(), drawn, by_hand.dataset(), judges)

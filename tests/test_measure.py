@@ -7,7 +7,7 @@ import pytest
 import torch
 from by_hand import RIGHT, WRONG, measured, spec
 
-from hf_mlops.audit.measure import measure
+from hf_mlops.audit.measure import at_most, measure
 
 
 def test_losses_are_cross_entropies_and_accuracies_are_shares_of_right_answers() -> None:
@@ -71,3 +71,15 @@ def test_classifiers_are_run_on_the_split_given() -> None:
     assert on_test.spec == spec("a,b")
     on_validation = measure(by_hand.target(), weights, spec("a,b"), data.validation)  # all labels are the other
     torch.testing.assert_close(on_validation.accuracies, torch.tensor([[0, 0.5, 0.25], [1, 0, 0.75]]))
+
+
+@pytest.mark.parametrize(
+    ("share", "images", "bound"),
+    [(0, 36, 0.0798), (1 / 36, 36, 0.1251), (0.5, 1000, 0.5265), (1, 4, 1), (0, 1, 0.95), (0, 10_000, 0.0003)],
+)
+def test_few_images_bound_a_share_loosely(share: float, images: int, bound: float) -> None:
+    assert at_most(share, images) == pytest.approx(bound, abs=5e-5)
+
+
+def test_no_image_bounds_nothing() -> None:
+    assert isnan(at_most(0, 0))

@@ -20,6 +20,7 @@ from safetensors.torch import load
 
 from benchmarks.servers import model_server
 from hf_mlops import Dataset
+from hf_mlops.audit.measure import at_most
 from hf_mlops.serving.classifier import OnnxClassifier
 
 
@@ -49,6 +50,12 @@ def test_main_ends_with_a_registered_classifier_that_has_forgotten(store: Store,
     assert audited["weights_sha256"] == classifier.digest
     assert float(audited["retain_accuracy"]) == pytest.approx((answers == labels)[labels != 7].mean(), abs=1e-4)
     assert not [path for path in (store.folder / "temporary").rglob("*") if path.is_file()]
+    forgotten = answers[labels == 7] == 7
+    bound = float(audited["forget_accuracy_at_most"])
+    assert bound == pytest.approx(at_most(forgotten.mean(), len(forgotten)), abs=1e-4)
+    assert (
+        f"at most {bound:.4f} with 95 % confidence, by {len(forgotten)} test images" in (store.folder / "main.txt").read_text()
+    )
     assert audited["reference"] == "retrained without 7" and float(audited["reference_retain_accuracy"]) > 0.9
 
 

@@ -134,7 +134,7 @@ def test_the_summary_has_means_over_specs_and_worsts_over_all_samples_of_a_kind(
 
 
 def test_the_reference_judged_beside_itself_has_no_gap() -> None:
-    audits = {one: Audit(RETRAINED.closest(one), RETRAINED.closest(one)) for one in RETRAINED.specs()}
+    audits = {one: Audit(RETRAINED.beside(one), RETRAINED.beside(one)) for one in RETRAINED.specs()}
     found = summary(spec_table(audits, RETRAINED)).set_index("kind")
     assert found["gap (points)"].tolist() == found["worst gap (points)"].tolist() == [0, 0, 0, 0]
     assert found["spread"].equals(found["spread retrained"])

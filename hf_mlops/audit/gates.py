@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hf_mlops.audit.measure import Measured, measure
+from hf_mlops.audit.measure import Measured, at_most, measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.config import check_config
 from hf_mlops.data.dataset import Dataset
@@ -30,7 +30,7 @@ class Audit:
 
     Args:
         sampled: the samples, on the test split.
-        reference: the closest retrained targets, on the same split; its `spec` says which those are.
+        reference: retrained targets of the same spec, or of a part of it, on the same split; its `spec` says which.
     """
 
     sampled: Measured
@@ -39,7 +39,8 @@ class Audit:
     def figures(self, index: int | None = None) -> dict[str, float]:
         """Accuracy and loss on D_f and D_r, of one sample or of the mean of all, beside the reference's mean.
 
-        The reference is judged on the D_f and D_r of the sample's spec; D_f figures are absent where D_f is empty.
+        The reference is judged on the D_f and D_r of the sample's spec; D_f figures are absent where D_f is empty. Of one
+        sample, `forget_accuracy_at_most` bounds what its accuracy on D_f may be on images without number (`at_most`).
         """
         spec = self.sampled.spec
         judged = self.sampled if index is None else self.sampled.only(index)
@@ -50,6 +51,8 @@ class Audit:
                 result[f"{who}retain_{what}"] = retain.mean().item()
                 if spec.groups:
                     result[f"{who}forget_{what}"] = forget.mean().item()
+        if index is not None and spec.groups:
+            result["forget_accuracy_at_most"] = at_most(result["forget_accuracy"], judged.images_to_forget)
         return result
 
     def failures(self, gates: Gates, index: int | None = None) -> list[str]:
@@ -69,5 +72,9 @@ class Audit:
 
 
 def audit_samples(target: Target, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
-    """Runs samples on the test split, beside the retrain reference."""
-    return Audit(measure(target, samples.weights, samples.spec, dataset.test), reference.closest(samples.spec))
+    """Runs samples on the test split, beside the retrain reference.
+
+    Raises:
+        BadRequest: the reference has nothing that the spec may be judged beside.
+    """
+    return Audit(measure(target, samples.weights, samples.spec, dataset.test), reference.beside(samples.spec))

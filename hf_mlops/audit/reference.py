@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_mlops.audit.measure import Measured
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.population import Population
-
-
-def jaccard(one: Set[int], other: Set[int]) -> float:
-    """What two sets share of their union: 1/3 for {1, 2} and {2, 3}; 1 for equal sets, two empty ones too."""
-    return 1.0 if one == other else len(one & other) / len(one | other)
 
 
 @dataclass(frozen=True)
@@ -77,13 +72,23 @@ class Reference:
         """Every spec that there are retrained targets for, smallest D_f first."""
         return sorted(set(self._spec_of_each), key=lambda spec: (len(spec.groups), spec.groups))
 
-    def closest(self, spec: ForgetSpec) -> Measured:
-        """The retrained targets whose D_f is most like that of a spec: its own where they exist.
+    def beside(self, spec: ForgetSpec) -> Measured:
+        """The retrained targets that a spec is judged beside: its own, or else those that forgot the most of it and no more.
 
-        {3, 5} and {3} share 1/2 of their union, {3, 5} and {3, 5, 7} share 2/3: of these two it is the latter (`jaccard`).
-        Where several are as like, it is the D_f of the first target.
+        Beside targets that forgot something else, a sample that destroyed what the request retains would pass. Where several
+        parts are as large, it is that of the first target. Targets that forgot only a part still tell the rest apart, and are a
+        little less accurate on D_r than its own would be.
+
+        Raises:
+            BadRequest: no target was retrained without a part of it.
         """
-        nearest = max(self._spec_of_each, key=lambda own: jaccard(set(own.groups), set(spec.groups)))
+        parts = [own for own in self._spec_of_each if own == spec or (own.groups and set(own.groups) <= set(spec.groups))]
+        if not parts:
+            raise BadRequest(
+                f"there is nothing to judge a sample beside: no target was retrained without {str(spec) or 'nothing'} or a part"
+                f" of it, but without {'; '.join(str(one) or 'nothing' for one in self.specs()[:8])}"
+            )
+        nearest = max(parts, key=lambda own: len(own.groups))
         return Measured(nearest, self.outputs.only(torch.tensor([own == nearest for own in self._spec_of_each])))
 
     def never_together(self, spec: ForgetSpec) -> bool:

@@ -44,7 +44,7 @@ def reference_summary(reference: Reference) -> pd.DataFrame:
     """One row per kind of spec: how many retrained targets there are, and their test accuracy."""
     rows = []
     for spec in reference.specs():
-        measured = reference.closest(spec)
+        measured = reference.beside(spec)
         for retain, forget in torch.stack(measured.on_sets(measured.accuracies), 1).tolist():
             rows.append({"kind": kind_of(spec, reference), "retain accuracy": retain, "forget accuracy": forget})
     by_kind = pd.DataFrame(rows).groupby("kind", sort=False)

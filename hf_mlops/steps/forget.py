@@ -111,6 +111,8 @@ class Forget(Step):
                 table.loc["retain set: predictions that change"] = sampled, retrained
                 mlflow.log_metrics({"churn": sampled, "reference_churn": retrained})
             print(table.to_string(float_format="%.4f"))
+            bound, images = evidence.figures(kept)["forget_accuracy_at_most"], evidence.sampled.images_to_forget
+            print(f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images")
             failures = evidence.failures(self.gates, kept)
             if failures:
                 raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))

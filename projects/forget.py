@@ -30,6 +30,7 @@ from projects.command import entry_point
 @options.start
 @options.start_time
 @options.gates
+@options.retrained
 @options.dry_run
 def command(
     forget_class: str,
@@ -38,17 +39,18 @@ def command(
     data_dir: str,
     n_samples: int,
     gates: Gates,
+    retrained: int,
     dry_run: bool,
     **sampled_by: Any,
 ) -> None:
     sampling = Sampling(n_samples, **sampled_by)
     if dry_run:
         request = {"forget_class": forget_class, "model": model, "dataset": dataset, "data_dir": data_dir}
-        return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates))
+        return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates), retrained=retrained)
     started, champion = time.monotonic(), load_champion(model)
     spec = ForgetSpec.parse(forget_class, champion.hypernetwork.groups.names, allow_empty=False)
     data = trained_on(champion.hypernetwork.made_from, dataset, data_dir)
-    Forget(champion, data, spec, gates, sampling).run()
+    Forget(champion, data, spec, gates, sampling, retrained).run()
     print(f"took        {time.monotonic() - started:.1f} s after imports")
 
 

@@ -31,6 +31,7 @@ from projects.command import entry_point
 @click.option("--forget-class", default="", help="Forget spec of the classifier to register; by default 7 of digits.")
 @options.output
 @options.gates
+@options.retrained
 @options.seed
 @options.device
 @options.engines
@@ -42,6 +43,7 @@ def command(
     forget_class: str,
     output: Path,
     gates: Gates,
+    retrained: int,
     seed: int,
     device: str,
     engine: Engine,
@@ -53,7 +55,7 @@ def command(
     population = {"scope": fields["scope"], "runs": fields["runs"], "train_steps": fields["target_steps"]}
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
     recipe = find_recipe(dataset, architecture).given(population, hypernet, seed)
-    main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine)
+    main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine, retrained)
     options.print_configuration(**main.inputs) if dry_run else main.run()
 
 

@@ -224,6 +224,15 @@ def samples(default: int) -> Any:
     )
 
 
+retrained = click.option(
+    "--retrained",
+    type=Whole(min=0),
+    default=0,
+    show_default=True,
+    help="Classifiers to retrain for the very forget spec, to judge beside; 0: those retrained with the population will do.",
+)
+
+
 def print_configuration(**parts: Any) -> None:
     """What `--dry-run` prints: JSON."""
     click.echo(json.dumps(parts, indent=2))

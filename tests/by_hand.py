@@ -12,7 +12,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from hf_mlops import Dataset, ForgetSpec, Groups, Reference, Samples, Split, Target
+from hf_mlops import Dataset, ForgetSpec, Groups, PopulationConfig, Reference, Samples, Split, Target
 from hf_mlops.audit.measure import Measured
 from hf_mlops.hypernet.prompts import Prompt
 from hf_mlops.population.outputs import Outputs
@@ -54,7 +54,7 @@ def reference(retrained: Sequence[tuple[str, str]], held_out: Sequence[str] = ()
     """From what each target was retrained without, and its marks; and pairs never forgotten together."""
     forgotten, marks = zip(*retrained, strict=True)
     pairs = torch.tensor([spec(pair).groups for pair in held_out], dtype=torch.int64).view(-1, 2)
-    return Reference(NAMES, masks(*forgotten), outputs(*marks), pairs)
+    return Reference(NAMES, masks(*forgotten), outputs(*marks), pairs, PopulationConfig())
 
 
 def target() -> Target:

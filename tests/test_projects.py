@@ -156,6 +156,22 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
 
 
 @pytest.mark.slow
+def test_a_larger_set_is_judged_beside_a_part_of_it_or_beside_its_own_retrained_once(store: Store) -> None:
+    options: dict[str, object] = {"forget_class": "1,4,7,8", "max_retain_gap": 0.2, "max_forget_accuracy": 0.2}
+    part = store.in_process("forget", *options_of(options))
+    assert part.exit_code == 0 and "retrained without 1,4,7,8" not in part.stdout, part.stderr
+    for times in ("first", "again"):
+        own = store.in_process("forget", *options_of({**options, "retrained": 2}))
+        assert own.exit_code == 0 and "retrained without 1,4,7,8 (mean of 2)" in own.stdout, own.stderr
+        assert ("re-used the finished run" in own.stdout) == (times == "again")
+    version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-1-4-7-8")
+    assert version.tags["reference"] == "retrained without 1,4,7,8"
+    again = store.client.get_run(version.run_id)
+    (first,) = store.client.search_runs(["0"], "tags.`hf_mlops.step` = 'retrain'")
+    assert again.data.tags["hf_mlops.retrain_run"] == first.info.run_id
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["exported/forget-7/classifier.onnx", "models:/hyperforget-classifier@forget-7"])
 def test_forget_near_a_classifier_says_how_many_predictions_change(store: Store, start: str) -> None:
     where = start if start.startswith("models:/") else store.folder / start

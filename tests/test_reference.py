@@ -8,7 +8,7 @@ import pytest
 import torch
 from by_hand import masks, reference, spec
 
-from hf_mlops import ForgetSpec, Groups, Population, PopulationConfig, Reference, train_population
+from hf_mlops import ForgetSpec, Groups, Population, PopulationConfig, Reference, retrain, train_population
 from hf_mlops.base.errors import BadRequest
 
 RETRAINED = [("a,b", "0 00 1111"), ("c", "1 11 0000"), ("a", "0 11 1111"), ("a", "0 10 1110")]
@@ -70,7 +70,7 @@ def test_a_reference_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
     made = reference(RETRAINED, held_out=["a,c"])
     made.save(tmp_path)
     again = Reference.load(tmp_path)
-    assert again.group_names == made.group_names
+    assert again.group_names == made.group_names and again.config == made.config == PopulationConfig()
     assert torch.equal(again.forgotten, made.forgotten) and torch.equal(again.held_out, made.held_out)
     for name in ("log_probabilities", "labels", "groups", "group_means", "predictions"):
         assert torch.equal(getattr(again.outputs, name), getattr(made.outputs, name)), name
@@ -101,6 +101,21 @@ def test_the_reference_of_a_population_is_of_its_reference_runs_at_their_end(pop
     assert torch.equal(made.forgotten, population.forgotten[rows])
     logits = population.target.logits(population.weights[rows], data.test.images)
     torch.testing.assert_close(made.outputs.log_probabilities, logits.log_softmax(-1))
+
+
+def test_targets_retrained_for_one_spec_are_as_those_of_the_population_and_each_has_its_own_order(
+    population: Population,
+) -> None:
+    data = by_hand.dataset()
+    here = Reference.of(population, data)
+    fresh = here.retrained(population.target, data, spec("b"), 3, device="cpu")
+    assert [str(one) for one in fresh.specs()] == ["b"] and len(fresh.forgotten) == 3
+    weights = retrain(population.config, data, masks("b", "b", "b"), 0, "cpu", together=1)
+    expected = population.target.logits(weights, data.test.images).log_softmax(-1)
+    torch.testing.assert_close(fresh.outputs.log_probabilities, expected)
+    assert len({tuple(one.flatten().tolist()) for one in fresh.outputs.log_probabilities}) == 3
+    others = here.retrained(population.target, data, spec("b"), 3, seed=1, device="cpu")
+    assert not torch.equal(others.outputs.log_probabilities, fresh.outputs.log_probabilities)
 
 
 def test_a_reference_of_other_data_is_refused(population: Population) -> None:

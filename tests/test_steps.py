@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import by_hand
 import mlflow
 import numpy as np
 import onnx
@@ -34,8 +35,9 @@ from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
 from hf_mlops.steps.hypernet import Checkpoints, Hypernet
-from hf_mlops.steps.main import Main, once
-from hf_mlops.steps.step import Step
+from hf_mlops.steps.main import Main
+from hf_mlops.steps.retrain import Retrain
+from hf_mlops.steps.step import Step, once
 from hf_mlops.steps.targets import Targets, find_targets
 
 GATES = Gates()
@@ -106,8 +108,27 @@ def test_every_input_of_forget_counts(digits: Dataset) -> None:
         replace(step, gates=Gates(max_forget_accuracy=0.5)),
         replace(step, sampling=Sampling(seed=1)),
         replace(step, sampling=Sampling(forget_loss=3.0)),
+        replace(step, retrained=2),
     ]
-    assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 7
+    assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 8
+
+
+def a_retraining(dataset: Dataset) -> Retrain:
+    target = Target.for_dataset("mlp-10", dataset)
+    return Retrain(by_hand.reference([("a", "0 11 1111")]), target, dataset, ForgetSpec.of([7], TEN), 2, "cpu")
+
+
+def test_every_input_of_retrain_counts_but_not_what_else_was_retrained(digits: Dataset) -> None:
+    step = a_retraining(digits)
+    others = [
+        replace(step, reference=replace(step.reference, config=PopulationConfig(train_steps=7))),
+        replace(step, target=Target.for_dataset("mlp-16", digits)),
+        replace(step, dataset=moved_on(digits)),
+        replace(step, spec=ForgetSpec.of([3, 5], TEN)),
+        replace(step, n=3),
+    ]
+    assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 6
+    assert replace(step, reference=by_hand.reference([("b", "1 00 1111")])).fingerprint == step.fingerprint
 
 
 def test_a_start_time_counts_only_where_there_is_a_start() -> None:
@@ -128,6 +149,7 @@ STEPS = {
     "evaluate": lambda data: Evaluate(a_champion(), data),
     "forget": lambda data: Forget(a_champion(), data, ForgetSpec.of([7], TEN), GATES, Sampling()),
     "export": lambda data: Export(a_version("hyperforget-classifier"), Path("out")),
+    "retrain": a_retraining,
 }
 ALL = set(STEPS)
 CODE_OF = {  # the steps whose results an edit of a file may change
@@ -146,6 +168,7 @@ CODE_OF = {  # the steps whose results an edit of a file may change
     "steps/step.py": ALL,
     "steps/main.py": set(),
     **{f"steps/{name}.py": {name} for name in STEPS},
+    "steps/retrain.py": {"retrain", "forget"},
 }
 
 

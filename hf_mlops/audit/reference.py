@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +11,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_mlops.audit.measure import Measured
+from hf_mlops.base.config import config_from
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
+from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.outputs import Outputs
-from hf_mlops.population.population import Population
+from hf_mlops.population.population import Population, retrain
+from hf_mlops.population.target import Target
 
 
 @dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Reference:
         forgotten: what each of the targets was retrained without.
         outputs: what they answer to the test images.
         held_out: indices of groups that no training run of the hypernetwork forgot together.
+        config: of the population, by which they were trained.
     """
 
     group_names: tuple[str, ...]
     forgotten: Bool[Tensor, "models groups"]
     outputs: Outputs
     held_out: Int[Tensor, "pairs 2"]
+    config: PopulationConfig
 
     @classmethod
     def of(cls, population: Population, dataset: Dataset) -> Reference:
@@ -60,7 +65,23 @@ class Reference:
         """
         dataset.require(population.made_from)
         outputs = Outputs.of_targets(population.target, weights, dataset.test, len(population.groups))
-        return cls(population.groups.names, forgotten, outputs, population.held_out)
+        return cls(population.groups.names, forgotten, outputs, population.held_out, population.config)
+
+    def retrained(
+        self, target: Target, dataset: Dataset, spec: ForgetSpec, n: int, seed: int = 0, device: str = "auto"
+    ) -> Reference:
+        """A reference for one spec alone: n targets retrained for it as these were, each in a data order of its own.
+
+        Args:
+            target: the population's.
+            dataset: that the population was trained on.
+            seed: of data orders and sample weights, none of which the population has.
+            device: `auto`, `cpu` or `cuda`.
+        """
+        forgotten = torch.tensor(spec.mask).repeat(n, 1)
+        weights = retrain(self.config, dataset, forgotten, seed, device, together=1)
+        outputs = Outputs.of_targets(target, weights, dataset.test, len(self.group_names))
+        return replace(self, forgotten=forgotten, outputs=outputs)
 
     @cached_property
     def _spec_of_each(self) -> list[ForgetSpec]:
@@ -104,7 +125,7 @@ class Reference:
             "groups": self.outputs.groups,
             "held_out": self.held_out,
         }
-        write_tensors(directory, "reference", tensors, {"group_names": self.group_names})
+        write_tensors(directory, "reference", tensors, {"group_names": self.group_names, "config": asdict(self.config)})
 
     @classmethod
     def load(cls, directory: Path) -> Reference:
@@ -116,4 +137,4 @@ class Reference:
         tensors, about = read_tensors(directory, "reference")
         names = tuple(about["group_names"])
         outputs = Outputs.of(tensors["log_probabilities"], tensors["labels"], tensors["groups"], len(names))
-        return cls(names, tensors["forgotten"], outputs, tensors["held_out"])
+        return cls(names, tensors["forgotten"], outputs, tensors["held_out"], config_from(PopulationConfig, about["config"]))

@@ -30,6 +30,7 @@ FILE = "file_sha256"  # of its ONNX file
 
 # artifact folders of a run
 POPULATION = "population"
+REFERENCE = "reference"
 CHECKPOINTS = "checkpoints"  # a folder in it for each step that one was kept at
 
 

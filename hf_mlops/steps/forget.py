@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hf_mlops.audit.gates import Audit, Gates, audit_samples
 from hf_mlops.audit.measure import measure
+from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.select import best_fit
 from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import GateFailure
@@ -27,7 +28,8 @@ from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
 from hf_mlops.registry.names import VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
-from hf_mlops.steps.step import Step, made_by
+from hf_mlops.steps.retrain import Retrain, retrained_by
+from hf_mlops.steps.step import Step, made_by, once
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,19 @@ class Forget(Step):
         spec: what is to be forgotten.
         gates: what the classifier must show, or it is not registered.
         sampling: how candidates are sampled.
+        retrained: how many targets to retrain for the very spec, to judge them beside; 0: the champion's reference will do.
     """
 
     name = "forget"
     room = "audit"
-    writes = ("registry/models.py",)
+    writes = ("registry/models.py", "steps/retrain.py")
 
     champion: Champion
     dataset: Dataset
     spec: ForgetSpec
     gates: Gates
     sampling: Sampling
+    retrained: int = 0
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -78,6 +82,7 @@ class Forget(Step):
             "spec": str(self.spec),
             "gates": asdict(self.gates),
             "sampling": self._sampling,
+            "retrained": self.retrained,
         }
 
     @property
@@ -94,11 +99,14 @@ class Forget(Step):
     def run(self) -> Run:
         target, dataset, spec = self.champion.hypernetwork.target, self.dataset, self.spec
         start = self.start
-        params = {"hypernetwork": str(self.champion), "spec": str(spec), **self.sampling.params, **asdict(self.gates)}
+        if not self.retrained:
+            self.champion.reference.beside(spec)
+        asked = {"hypernetwork": str(self.champion), "spec": str(spec), "retrained": self.retrained}
+        params = {**asked, **self.sampling.params, **asdict(self.gates)}
         with step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "audit")
             samples = self.champion.hypernetwork.sample(spec, **{**self.sampling.params, "start": start})
-            evidence = audit_samples(target, samples, dataset, self.champion.reference)
+            evidence = audit_samples(target, samples, dataset, self._reference())
             kept = best_fit(target, samples, dataset)
             mlflow.log_metrics(evidence.figures(kept))
             mlflow.log_text(candidates(samples, evidence).to_csv(index=False), "candidates.csv")
@@ -121,6 +129,15 @@ class Forget(Step):
             alias = alias_of(spec.slug)
             print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias}")
         return active
+
+    def _reference(self) -> Reference:
+        """What candidates are judged beside: the champion's reference, or targets that were retrained for it once."""
+        if not self.retrained:
+            return self.champion.reference
+        hypernetwork = self.champion.hypernetwork
+        device = hypernetwork.device.type
+        retrain = Retrain(self.champion.reference, hypernetwork.target, self.dataset, self.spec, self.retrained, device)
+        return retrained_by(once(retrain))
 
     def _register(self, samples: Samples, kept: int, evidence: Audit) -> ModelVersion:
         """Exports the sample that is kept and registers it, with its audit as tags."""

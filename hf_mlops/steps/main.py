@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.recipes import Recipe
 from hf_mlops.population.executor import Engine
 from hf_mlops.registry.models import load_hypernetwork
-from hf_mlops.registry.names import CHAMPION, VERSION, alias_of, child_tag
-from hf_mlops.registry.runs import find_run, step_run
+from hf_mlops.registry.names import CHAMPION, VERSION, alias_of
+from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.store import shown
 from hf_mlops.registry.versions import serving, still_there
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
 from hf_mlops.steps.hypernet import Hypernet
-from hf_mlops.steps.step import Step
+from hf_mlops.steps.step import Step, once
 from hf_mlops.steps.targets import Targets
 
 
@@ -43,6 +42,7 @@ class Main(Step):
         seed: of evaluation and sampling.
         device: `auto`, `cpu` or `cuda`.
         engine: where targets are trained.
+        retrained: how many to retrain for the very spec, to judge the classifier beside; 0: the population's will do.
     """
 
     name = "main"
@@ -57,6 +57,7 @@ class Main(Step):
     seed: int = 0
     device: str = "auto"
     engine: Engine = Engine()
+    retrained: int = 0
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -70,6 +71,7 @@ class Main(Step):
             "population": asdict(self.recipe.population),
             "hypernet": asdict(self.recipe.hypernet),
             "gates": asdict(self.gates),
+            "retrained": self.retrained,
         }
 
     def run(self) -> Run:
@@ -82,7 +84,8 @@ class Main(Step):
             hypernet = once(Hypernet(self.recipe.hypernet, self.gates, population, dataset, self.device), is_registered)
             champion = load_hypernetwork(version_of(hypernet))
             evaluation = once(Evaluate(champion, dataset, seed=self.seed))
-            forget = once(Forget(champion, dataset, self.spec, self.gates, Sampling(seed=self.seed)), is_registered)
+            request = Forget(champion, dataset, self.spec, self.gates, Sampling(seed=self.seed), self.retrained)
+            forget = once(request, is_registered)
             classifier = version_of(forget)
             print("\n== export")
             Export(classifier, self.output).run()
@@ -94,18 +97,6 @@ class Main(Step):
             where = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
             print(f"\nall runs, figures and pictures: {where}")
         return active
-
-
-def once(step: Step, still_good: Callable[[Run], bool] = lambda run: True) -> Run:
-    """The finished run of a step with its fingerprint, if it is still good; else a new one."""
-    print(f"\n== {step.name}")
-    done = find_run(step.name, step.fingerprint)
-    if done is not None and still_good(done):
-        print(f"re-used the finished run {done.info.run_id}: same parameters, code, libraries and data")
-    else:
-        done = step.run()
-    mlflow.set_tag(child_tag(step.name), done.info.run_id)
-    return mlflow.get_run(done.info.run_id)
 
 
 def is_registered(run: Run) -> bool:

@@ -1,4 +1,4 @@
-"""The shape that every step has."""
+"""The shape that every step has, and how one is done but once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import json
 import shlex
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import mlflow
 from mlflow.entities import Run
 
 from hf_mlops.base.source import library_versions, source_digest
-from hf_mlops.registry.names import CODE, FINGERPRINT
+from hf_mlops.registry.names import CODE, FINGERPRINT, child_tag
+from hf_mlops.registry.runs import find_run
 from hf_mlops.registry.store import shown
 
 
@@ -23,7 +26,7 @@ class Step(ABC):
     It refuses wrong inputs with a BadRequest when it is made, or else in `run` before it leaves anything.
     """
 
-    name: ClassVar[str]  # of its entry point
+    name: ClassVar[str]  # of its entry point, where it has one
     room: ClassVar[str]  # the uppermost one whose code decides its result
     writes: ClassVar[tuple[str, ...]] = ()  # modules of the registry that decide what it leaves there
 
@@ -48,3 +51,15 @@ def made_by(step: Step) -> dict[str, str]:
     """What made a version, for its tags: the step's fingerprint, the package's source, and the command that was typed."""
     command = shown(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     return {FINGERPRINT: step.fingerprint, CODE: source_digest(), "command": command}
+
+
+def once(step: Step, still_good: Callable[[Run], bool] = lambda run: True) -> Run:
+    """The finished run of a step with its fingerprint, if it is still good; else a new one."""
+    print(f"\n== {step.name}")
+    done = find_run(step.name, step.fingerprint)
+    if done is not None and still_good(done):
+        print(f"re-used the finished run {done.info.run_id}: same parameters, code, libraries and data")
+    else:
+        done = step.run()
+    mlflow.set_tag(child_tag(step.name), done.info.run_id)
+    return mlflow.get_run(done.info.run_id)

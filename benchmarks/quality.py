@@ -48,7 +48,7 @@ def figures(made: Trained, steps: int) -> tuple[dict[str, float], pd.DataFrame]:
     prompted = [spec for spec in specs if kind_of(spec, made.reference) in (SINGLE, HELD_OUT_PAIR)]
     sweep = prompt_sweep(made.hypernetwork, made.dataset, prompted, steps=steps)
     seconds = {**made.seconds, "evaluation": time.monotonic() - started}
-    row |= {f"alignment {name}": value for name, value in prompt_alignment(sweep).items()}
+    row |= {f"{figure}: {name}": value for name, one in prompt_alignment(sweep).iterrows() for figure, value in one.items()}
     return {**row, **{f"{name} (s)": value for name, value in seconds.items()}}, sweep
 
 

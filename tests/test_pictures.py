@@ -26,11 +26,17 @@ def test_every_sample_of_a_prompt_sweep_is_a_dot() -> None:
             "observed_forget_loss": [4.5, 4.4, 5.0],
         }
     )
-    retain, forget = pictures.prompted_against_observed(sweep, {"retain": 0.5, "forget": 0.25, "both": 0.125}).axes
+    names = ["alignment", "slope", "alignment, ignored"]
+    figures = [[0.5, 0.9, 0.1], [0.25, 0.4, 0.2], [0.125, 0.7, 0.3]]
+    alignment = pd.DataFrame(figures, index=["retain", "forget", "both"], columns=names)
+    figure = pictures.prompted_against_observed(sweep, alignment)
+    retain, forget = figure.axes
     for axes, name in ((retain, "retain"), (forget, "forget")):
         dots = np.concatenate([part.get_offsets() for part in axes.collections])
         np.testing.assert_allclose(dots, sweep[[f"prompted_{name}_loss", f"observed_{name}_loss"]])
-    assert "R² = 0.500" in retain.get_title() and "R² = 0.250" in forget.get_title()
+    assert "R² 0.500, slope within a spec 0.90" in retain.get_title()
+    assert "R² 0.250, slope within a spec 0.40" in forget.get_title()
+    assert figure._suptitle is not None and "over both sets 0.125; unasked 0.300" in figure._suptitle.get_text()
 
 
 def test_losses_of_0_are_drawn_at_the_floor_of_a_logarithmic_axis() -> None:
@@ -40,9 +46,9 @@ def test_losses_of_0_are_drawn_at_the_floor_of_a_logarithmic_axis() -> None:
         "prompted_forget_loss": [4.0, 4.0],
         "observed_forget_loss": [5.0, 5.0],
     }
-    figure = pictures.prompted_against_observed(
-        pd.DataFrame({"asked": "retain_loss", **columns}), dict.fromkeys(("retain", "forget", "both"), np.nan)
-    )
+    names = ["alignment", "slope", "alignment, ignored"]
+    unknown = pd.DataFrame(np.nan, index=["retain", "forget", "both"], columns=names)
+    figure = pictures.prompted_against_observed(pd.DataFrame({"asked": "retain_loss", **columns}), unknown)
     figure.canvas.draw()
     retain = figure.axes[0]
     np.testing.assert_allclose(retain.collections[0].get_offsets(), [[0.001, 0.001], [0.1, 0.2]])

@@ -85,7 +85,7 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
     main = runs["main"]
     assert main.info.run_name == "forget 7 · digits · mlp-16"
     assert main.data.metrics["retain_accuracy"] == runs["forget"].data.metrics["retain_accuracy"]
-    assert main.data.metrics["prompt_alignment_both"] == runs["evaluate"].data.metrics["prompt_alignment_both"]
+    assert main.data.metrics["prompt alignment/both"] == runs["evaluate"].data.metrics["prompt alignment/both"]
     described = main.data.tags["mlflow.note.content"]
     assert (
         "[hyperforget-classifier/1](#/models/hyperforget-classifier/versions/1)" in described and "hyperforget/1" in described

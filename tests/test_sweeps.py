@@ -26,9 +26,14 @@ from hf_mlops.hypernet.prompts import PromptBook
 from hf_mlops.report import pictures
 
 
-def sweep_of(**columns: list[float]) -> pd.DataFrame:
-    """From log losses, whose floor is 0.001."""
-    return pd.DataFrame({f"{name}_loss": np.exp(logs) - 0.001 for name, logs in columns.items()})
+def sweep_of(forget: str = "", **columns: list[float]) -> pd.DataFrame:
+    """From log losses, whose floor is 0.001; a sample of a spec, a letter of `forget`, for each prompt on D_r."""
+    losses = pd.DataFrame({f"{name}_loss": np.exp(logs) - 0.001 for name, logs in columns.items()})
+    return losses.assign(forget=list(forget or "a" * len(losses)), asked="retain_loss", sample=0)
+
+
+def alignment(sweep: pd.DataFrame) -> dict[str, float]:
+    return prompt_alignment(sweep)["alignment"].to_dict()
 
 
 def test_alignment_is_the_share_of_the_variance_of_log_losses_that_prompts_explain() -> None:
@@ -39,15 +44,41 @@ def test_alignment_is_the_share_of_the_variance_of_log_losses_that_prompts_expla
         observed_forget=[2, 2, 5],  # mean 3: 1 + 1 + 4 = 6 in all, 1 + 4 missed
     )
     # over both: the mean is 2, 16 + 4 + 9 + 0 + 0 + 9 = 38 in all, 14 missed
-    assert prompt_alignment(sweep) == pytest.approx({"retain": 1 - 9 / 26, "forget": 1 - 5 / 6, "both": 1 - 14 / 38})
+    assert alignment(sweep) == pytest.approx({"retain": 1 - 9 / 26, "forget": 1 - 5 / 6, "both": 1 - 14 / 38})
+
+
+def test_what_a_prompt_does_within_a_spec_stands_beside_samples_that_ignore_it() -> None:
+    """Between specs the losses differ as they are asked to, within one they go half of the way."""
+    asked, came, same = [0.0, 1, 2, 1, 2, 3], [0, 0.5, 1, 1, 1.5, 2], [1.0] * 6
+    sweep = sweep_of("aaabbb", prompted_retain=asked, observed_retain=came, prompted_forget=same, observed_forget=same)
+    found = prompt_alignment(sweep)
+    assert found.loc["retain"].to_dict() == pytest.approx(
+        {
+            "alignment": 1 - 2.5 / 2.5,  # mean 1: 1 + 1/4 + 0 + 0 + 1/4 + 1 in all, and twice 0 + 1/4 + 1 missed
+            "within spec": 1 - 2.5 / 1,  # means 1/2 and 3/2: twice 1/4 + 0 + 1/4 in all
+            "slope": 0.5,
+            "alignment, ignored": 1 - 10 / 1.5,  # 0 0 0 and 1 1 1: mean 1/2, and twice 0 + 1 + 4 missed
+            "within spec, ignored": np.nan,
+            "slope, ignored": 0,
+        },
+        nan_ok=True,
+    )
+    assert found.loc["forget"].isna().all()  # nothing was asked, and all had the same
+
+
+def test_what_was_asked_of_another_loss_does_not_count_within_a_spec() -> None:
+    asked = sweep_of(prompted_retain=[0.0, 1], observed_retain=[0, 1], prompted_forget=[1.0, 1], observed_forget=[3.0, 5])
+    other = sweep_of(prompted_retain=[0.0, 0], observed_retain=[7, 9], prompted_forget=[1.0, 2], observed_forget=[1.0, 2])
+    found = prompt_alignment(pd.concat([asked, other.assign(asked="forget_loss")]))
+    assert found.loc[["retain", "forget"], ["within spec", "slope"]].to_numpy() == pytest.approx(np.ones((2, 2)))
 
 
 def test_alignment_is_1_for_samples_that_obey_and_below_0_for_those_that_do_the_opposite() -> None:
     asked = [-2.0, 0.0, 2.0]
     obeying = sweep_of(prompted_retain=asked, observed_retain=asked, prompted_forget=asked, observed_forget=asked)
-    assert prompt_alignment(obeying) == pytest.approx({"retain": 1, "forget": 1, "both": 1})
+    assert alignment(obeying) == pytest.approx({"retain": 1, "forget": 1, "both": 1})
     defying = sweep_of(prompted_retain=asked, observed_retain=asked[::-1], prompted_forget=asked, observed_forget=asked)
-    assert prompt_alignment(defying)["retain"] == pytest.approx(-3)
+    assert alignment(defying)["retain"] == pytest.approx(-3)
 
 
 def test_a_loss_of_0_counts_and_samples_without_a_forget_set_count_by_what_they_keep() -> None:
@@ -55,7 +86,7 @@ def test_a_loss_of_0_counts_and_samples_without_a_forget_set_count_by_what_they_
     sweep["prompted_retain_loss"] = sweep["observed_retain_loss"] = [0.0, np.e - 0.001, np.e - 0.001]
     lowest = np.log(0.001)
     total = lowest**2 + 1 + 1 + 2**2 + 4**2 - (lowest + 1 + 1 + 2 + 4) ** 2 / 5
-    assert prompt_alignment(sweep) == pytest.approx({"retain": 1, "forget": 1 - 5 / 2, "both": 1 - 5 / total})
+    assert alignment(sweep) == pytest.approx({"retain": 1, "forget": 1 - 5 / 2, "both": 1 - 5 / total})
 
 
 def test_every_spec_is_audited_by_as_many_samples_as_asked_for(
@@ -154,6 +185,6 @@ def test_losses_asked_for_stay_in_the_range_of_the_training_where_the_usual_one_
 
 def test_alignment_is_not_a_number_where_all_samples_have_one_loss() -> None:
     sweep = sweep_of(prompted_retain=[-2, 0], observed_retain=[1, 1], prompted_forget=[1, 2], observed_forget=[2, 2])
-    found = prompt_alignment(sweep)
+    found = alignment(sweep)
     assert np.isnan([found["retain"], found["forget"]]).all()
     assert found["both"] == pytest.approx(1 - (9 + 1 + 1 + 0) / (4 * 0.25))

@@ -90,19 +90,51 @@ def _prompts(hypernetwork: Hypernetwork, spec: ForgetSpec) -> dict[str, np.ndarr
     }
 
 
-def prompt_alignment(sweep: pd.DataFrame) -> dict[str, float]:
-    """R² between the logarithms of prompted and observed losses of a `prompt_sweep`: on D_r, on D_f, and over both.
+def prompt_alignment(sweep: pd.DataFrame) -> pd.DataFrame:
+    """How well samples have the losses that they were asked for, from the logarithms of a `prompt_sweep`.
 
-    NaN where all that was observed is one loss, as on two classes that every sample tells apart without an error.
+    Returns:
+        rows `retain` and `forget`, of the losses on D_r and on D_f, and `both`. Columns: `alignment`, R² of prompted for
+        observed losses; `within spec`, the same of samples that were asked for this loss, about the mean of their spec; `slope`
+        of observed on prompted there: 1 where prompts are obeyed, 0 where they are ignored. With `, ignored` behind it, what
+        each of these would be if samples had the losses that they have by their spec's usual prompt, whatever was asked for.
+        NaN where there is nothing to explain, as on two classes that every sample tells apart without an error.
     """
-    prompted, observed = {}, {}
-    for name in ("retain", "forget"):
-        prompted[name] = np.log(sweep[f"prompted_{name}_loss"].dropna() + LOSS_FLOOR)
-        observed[name] = np.log(sweep[f"observed_{name}_loss"].dropna() + LOSS_FLOOR)
-    prompted["both"], observed["both"] = pd.concat(prompted.values()), pd.concat(observed.values())
-    missed = {name: float(((prompted[name] - observed[name]) ** 2).sum()) for name in prompted}
-    varied = {name: float(((observed[name] - observed[name].mean()) ** 2).sum()) for name in prompted}
-    return {name: 1 - missed[name] / varied[name] if varied[name] > 0 else float("nan") for name in prompted}
+    losses = pd.concat([_log_losses(sweep, name).assign(loss=name) for name in ("retain", "forget")])
+    figures: dict[str, dict[str, float]] = {}
+    for name, of in (("retain", ["retain"]), ("forget", ["forget"]), ("both", ["retain", "forget"])):
+        rows = losses[losses["loss"].isin(of)].dropna(subset=["prompted", "observed"])
+        asked = rows[rows["asked"] == rows["loss"] + "_loss"]
+        centred = asked - asked.groupby(["forget", "loss"])[["prompted", "observed", "ignored"]].transform("mean")
+        figures[name] = {}
+        for which, behind in (("observed", ""), ("ignored", ", ignored")):
+            missed, here = _squares(rows["prompted"] - rows[which]), _squares(asked["prompted"] - asked[which])
+            figures[name] |= {
+                f"alignment{behind}": 1 - _ratio(missed, _squares(rows[which] - rows[which].mean())),
+                f"within spec{behind}": 1 - _ratio(here, _squares(centred[which])),
+                f"slope{behind}": _ratio((centred["prompted"] * centred[which]).sum(), _squares(centred["prompted"])),
+            }
+    return pd.DataFrame.from_dict(figures, orient="index")
+
+
+def _log_losses(sweep: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Logarithms of one loss: prompted, observed, and what the same sample has by its spec's usual, lowest prompt."""
+    prompted, observed = (np.log(sweep[f"{which}_{name}_loss"] + LOSS_FLOOR) for which in ("prompted", "observed"))
+    found = sweep[["forget", "asked", "sample"]].assign(prompted=prompted, observed=observed)
+    retain = sweep["prompted_retain_loss"]
+    usual = found[(sweep["asked"] == "retain_loss") & (retain == retain.groupby(sweep["forget"]).transform("min"))]
+    ignored = usual.drop_duplicates(["forget", "sample"]).set_index(["forget", "sample"])["observed"].rename("ignored")
+    return found.join(ignored, on=["forget", "sample"])
+
+
+def _squares(values: pd.Series) -> float:
+    """The sum of squares."""
+    return float((values**2).sum())
+
+
+def _ratio(part: float, whole: float) -> float:
+    """NaN of nothing."""
+    return part / whole if whole > 0 else float("nan")
 
 
 def step_sweep(

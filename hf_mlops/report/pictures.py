@@ -42,7 +42,7 @@ def accuracy_heat_map(
     return figure
 
 
-def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) -> Figure:
+def prompted_against_observed(sweep: pd.DataFrame, alignment: pd.DataFrame) -> Figure:
     """Losses asked for against losses of the classifiers sampled, a dot per sample, with the line of a perfect answer.
 
     Losses under `LOSS_FLOOR`, which count alike, are drawn there: a logarithmic axis has no 0.
@@ -61,9 +61,11 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: dict[str, float]) 
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(LogLocator(subs=(2, 5)))
             axis.set_minor_formatter("{x:g}" if high / low < 10 else "")
-        axes.set_title(f"{title}: R² = {alignment[name]:.3f}")
+        share, slope = alignment["alignment"][name], alignment["slope"][name]
+        axes.set_title(f"{title}: R² {share:.3f}, slope within a spec {slope:.2f}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)  # inside it would cover dots
-    figure.suptitle(f"Does a sample have the losses it was asked for? R² over both sets: {alignment['both']:.3f}")
+    both, ignored = alignment["alignment"]["both"], alignment["alignment, ignored"]["both"]
+    figure.suptitle(f"Does a sample have the losses it was asked for? R² over both sets {both:.3f}; unasked {ignored:.3f}")
     return figure
 
 

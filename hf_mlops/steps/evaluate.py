@@ -69,23 +69,21 @@ class Evaluate(Step):
             log_figures(by_kind, alignment)
             log_pictures({spec: audits[spec] for spec in singles}, prompts, alignment, steps)
             print(by_kind.to_string(index=False, float_format="%.4f"))
-            aligned = ", ".join(f"{name} {value:.3f}" for name, value in alignment.items())
-            print(f"prompt alignment (R² of log losses): {aligned}")
+            print(f"\nprompt alignment (R² of log losses)\n{alignment.to_string(float_format='%.3f')}\n")
             print(f"tables and pictures: artifacts of run {active.info.run_id}")
         return active
 
 
-def log_figures(by_kind: pd.DataFrame, alignment: dict[str, float]) -> None:
+def log_figures(by_kind: pd.DataFrame, alignment: pd.DataFrame) -> None:
     """Logs the alignment of prompts, and the figures of each kind of spec as `kind/figure`."""
-    mlflow.log_metrics({f"prompt_alignment_{name}": value for name, value in alignment.items()})
+    for name, row in alignment.iterrows():
+        mlflow.log_metrics({f"prompt {figure}/{name}".replace(",", ""): value for figure, value in row.dropna().items()})
     for kind, row in by_kind.set_index("kind").iterrows():
         figures = {f"{kind}/{name}".replace("(points)", "in points"): value for name, value in row.dropna().items()}
         mlflow.log_metrics(figures)
 
 
-def log_pictures(
-    singles: dict[ForgetSpec, Audit], prompts: pd.DataFrame, alignment: dict[str, float], steps: pd.DataFrame
-) -> None:
+def log_pictures(singles: dict[ForgetSpec, Audit], prompts: pd.DataFrame, alignment: pd.DataFrame, steps: pd.DataFrame) -> None:
     """Logs the pictures of an evaluation: of the audits of single groups, and of the sweeps over prompts and steps."""
     names = next(iter(singles)).group_names
     per_group = pictures.accuracy_heat_map(*accuracy_per_group(singles), [str(spec) for spec in singles], names)

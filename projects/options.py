@@ -136,6 +136,12 @@ max_retain_gap = field(
     click.FloatRange(0, 1),
     f"Largest accuracy lost on the retain set against the retrain reference. {_bounded}",
 )
+max_forget_distance = field(
+    Gates,
+    "max_forget_distance",
+    click.FloatRange(0, 1),
+    f"How far its answers on the forget set may be from retrained ones: 1 is as far as with the classes masked. {_bounded}",
+)
 output = click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
@@ -198,13 +204,13 @@ def engines(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def gates(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that bound what may be registered, as one argument `gates`, which the policy allows."""
+    """The three options that bound what may be registered, as one argument `gates`, which the policy allows."""
 
     @wraps(command)
-    def combined(max_forget_accuracy: float, max_retain_gap: float, **others: Any) -> Any:
-        return command(gates=within_policy(Gates(max_forget_accuracy, max_retain_gap)), **others)
+    def combined(max_forget_accuracy: float, max_retain_gap: float, max_forget_distance: float, **others: Any) -> Any:
+        return command(gates=within_policy(Gates(max_forget_accuracy, max_retain_gap, max_forget_distance)), **others)
 
-    return max_forget_accuracy(max_retain_gap(combined))
+    return max_forget_accuracy(max_retain_gap(max_forget_distance(combined)))
 
 
 def prompted_loss(name: str) -> Any:

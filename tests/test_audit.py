@@ -67,10 +67,10 @@ def test_the_reference_itself_passes_the_gates_and_the_original_does_not(
         sampled = measure(population.target, population.weights[rows], spec, digits.test)
         return Audit(sampled, reference.beside(spec))
 
-    assert evidence_of("7").failures(Gates()) == []
-    (failure,) = evidence_of("").failures(Gates())
+    assert evidence_of("7").refused(Gates()) == {}
+    (failure,) = evidence_of("").refused(Gates()).values()
     assert re.match(r"accuracy on D_f is (1|0\.9).*allowed: at most 0.01", failure)
-    (failure,) = evidence_of("7,8").failures(Gates())
+    (failure,) = evidence_of("7,8").refused(Gates()).values()
     assert re.match(r"accuracy on D_r is 0\.8.* 0.02 under the retrain reference", failure)
 
 

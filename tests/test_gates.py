@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
+from math import log
 
 import by_hand
 import pytest
@@ -24,6 +25,8 @@ def test_figures_are_means_over_samples_beside_the_references_on_the_sets_of_the
             "reference_forget_accuracy": (0 + 1) / 2,
             "reference_retain_loss": (6 * RIGHT + 4 * WRONG) / 10,
             "reference_forget_loss": (RIGHT + WRONG) / 2,
+            "forget_divergence": log(4 / 3) / 2,  # from 1/2 and 1/2 to 1/4 and 3/4, on each image
+            "reference_forget_divergence": log(3) / 2,  # from 1/4 and 3/4 to 3/4 and 1/4
         }
     )
 
@@ -50,25 +53,25 @@ def test_nothing_forgotten_has_no_figures_on_d_f_and_passes_their_gate() -> None
     assert evidence.figures() == pytest.approx(
         {"retain_accuracy": 1, "retain_loss": RIGHT, "reference_retain_accuracy": 1, "reference_retain_loss": RIGHT}
     )
-    assert evidence.failures(Gates(0.0, 0.0)) == []
+    assert evidence.refused(Gates(0.0, 0.0)) == {}
 
 
 def test_a_figure_equal_to_its_limit_passes() -> None:
     exact = Audit(measured("b", "0 10 1111"), measured("b", "1 00 1111"))  # 1/2 on D_f; 4/5 and 1 on D_r
     below = exact.figures()["reference_retain_accuracy"] - exact.figures()["retain_accuracy"]
-    assert exact.failures(Gates(max_forget_accuracy=0.5, max_retain_gap=below)) == []
-    assert len(exact.failures(Gates(max_forget_accuracy=0.499, max_retain_gap=below))) == 1
-    assert len(exact.failures(Gates(max_forget_accuracy=0.5, max_retain_gap=below - 0.001))) == 1
+    assert exact.refused(Gates(max_forget_accuracy=0.5, max_retain_gap=below)) == {}
+    assert len(exact.refused(Gates(max_forget_accuracy=0.499, max_retain_gap=below))) == 1
+    assert len(exact.refused(Gates(max_forget_accuracy=0.5, max_retain_gap=below - 0.001))) == 1
 
 
 def test_failures_say_what_was_found_and_what_is_allowed() -> None:
     evidence = Audit(measured("b", "1 00 1111", "0 11 1110"), measured("b", "1 00 1110", "1 00 1111"))
-    assert evidence.failures(Gates()) == [
+    assert list(evidence.refused(Gates()).values()) == [
         "accuracy on D_f is 0.5000; allowed: at most 0.01",
         "accuracy on D_r is 0.8000; allowed: at least 0.8800, which is 0.02 under the retrain reference",
     ]
-    assert evidence.failures(Gates(), 0) == []
-    assert evidence.failures(Gates(0.25, 0.125), 1) == [
+    assert evidence.refused(Gates(), 0) == {}
+    assert list(evidence.refused(Gates(0.25, 0.125), 1).values()) == [
         "accuracy on D_f is 1.0000; allowed: at most 0.25",
         "accuracy on D_r is 0.6000; allowed: at least 0.7750, which is 0.125 under the retrain reference",
     ]
@@ -76,13 +79,13 @@ def test_failures_say_what_was_found_and_what_is_allowed() -> None:
 
 def test_a_figure_that_could_not_be_measured_fails() -> None:
     nobody = Audit(measured("c", "1 11", images="a bb"), measured("c", "1 11", images="a bb"))
-    assert nobody.failures(Gates(1.0, 1.0)) == [
+    assert list(nobody.refused(Gates(1.0, 1.0)).values()) == [
         "accuracy on D_f is nan; allowed: at most 1.0",
         "accuracy on D_r is nan; allowed: at least nan, which is 1.0 under the retrain reference",
     ]
 
 
-@pytest.mark.parametrize("name", ["max_forget_accuracy", "max_retain_gap"])
+@pytest.mark.parametrize("name", ["max_forget_accuracy", "max_retain_gap", "max_forget_distance"])
 @pytest.mark.parametrize("value", [-0.01, 1.01, 2.0, float("nan")])
 def test_gates_are_shares(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"^{name} = {value} is not allowed; allowed: 0 to 1$"):
@@ -92,7 +95,7 @@ def test_gates_are_shares(name: str, value: float) -> None:
 def test_gates_may_be_as_tight_and_as_loose_as_a_share_can_be() -> None:
     tightest, loosest = Gates(0.0, 0.0), Gates(1.0, 1.0)
     assert tightest.max_retain_gap == 0 and loosest.max_forget_accuracy == 1
-    assert Gates() == Gates(0.01, 0.02)
+    assert Gates() == Gates(0.01, 0.02, 0.5)
 
 
 def test_an_audit_runs_samples_on_the_test_split_beside_the_reference() -> None:

@@ -26,7 +26,7 @@ def test_no_command_line_opens_a_gate_further_than_the_policy(name: str, policy:
     policy.write_text('{"gates": {"max_forget_accuracy": 0.02}}')
     words = [name, "--dry-run", *NEEDED.get(name, [])]
     gates = json.loads(run(*words, "--max-forget-accuracy=0.02", "--max-retain-gap=1").stdout)["gates"]
-    assert gates == {"max_forget_accuracy": 0.02, "max_retain_gap": 1.0}
+    assert gates == {"max_forget_accuracy": 0.02, "max_retain_gap": 1.0, "max_forget_distance": 0.5}
     refused = run(*words, "--max-forget-accuracy=0.021")
     assert refused.exit_code == BadRequest.status
     assert refused.stderr == (

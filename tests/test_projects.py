@@ -97,7 +97,7 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
 def test_the_tags_of_a_classifier_say_what_made_it_and_give_its_very_weights_again(store: Store) -> None:
     tags = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-7").tags
     sampling, gates = json.loads(tags["sampling"]), json.loads(tags["gates"])
-    assert gates == {"max_forget_accuracy": 0.05, "max_retain_gap": 0.06}
+    assert gates == {"max_forget_accuracy": 0.05, "max_retain_gap": 0.06, "max_forget_distance": 0.5}
     assert tags["command"].startswith("main.py ") and tags["hf_mlops.fingerprint"] and len(tags["hf_mlops.code"]) == 16
     environment = {**store.environment, "PYTHONPATH": str(ROOT)}
     code = f"""

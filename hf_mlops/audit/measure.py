@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from math import log
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +16,8 @@ from hf_mlops.compute.losses import set_means
 from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
+
+LEAST = 1e-6  # a probability under this counts as this: a class that is masked has none at all
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,21 @@ class Measured:
         """Share of the images in D_r of a spec, by default its own, that are not predicted as before."""
         kept = ~torch.tensor((spec or self.spec).mask)[self.outputs.groups]
         return (self.predictions != before)[:, kept].float().mean(1)
+
+    @cached_property
+    def answers(self) -> Float[Tensor, "images classes"]:
+        """Probability of every class, mean over the classifiers."""
+        return self.outputs.log_probabilities.exp().mean(0)
+
+    def divergence(self, answers: Float[Tensor, "images classes"], spec: ForgetSpec | None = None) -> Float[Tensor, " models"]:
+        """Kullback-Leibler divergence from these answers to each classifier's, nats, mean over the images in D_f of a spec.
+
+        By default of its own. A probability under `LEAST` counts as that; NaN if D_f is empty.
+        """
+        gone = torch.tensor((spec or self.spec).mask)[self.outputs.groups]
+        wanted = answers[gone].clamp_min(LEAST)
+        given = self.outputs.log_probabilities[:, gone].clamp_min(log(LEAST))
+        return (wanted * (wanted.log() - given)).sum(-1).mean(-1)
 
     def disagreement(self, spec: ForgetSpec | None = None) -> float:
         """Share of the images in D_r that two classifiers predict differently, mean over pairs; NaN for one alone."""

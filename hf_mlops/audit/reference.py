@@ -112,6 +112,23 @@ class Reference:
         nearest = max(parts, key=lambda own: len(own.groups))
         return Measured(nearest, self.outputs.only(torch.tensor([own == nearest for own in self._spec_of_each])))
 
+    def masked(self, spec: ForgetSpec) -> Measured | None:
+        """Targets that forgot nothing, with the classes of a spec left out of their answers: what every audit must refuse.
+
+        None where groups are no classes, or no target was retrained without nothing.
+        """
+        originals = self.outputs.only(~self.forgotten.any(1))
+        if not torch.equal(self.outputs.labels, self.outputs.groups) or not len(originals.log_probabilities):
+            return None
+        answers = originals.log_probabilities.masked_fill(torch.tensor(spec.mask), -torch.inf).log_softmax(-1)
+        return Measured(spec, Outputs.of(answers, originals.labels, originals.groups, len(self.group_names)))
+
+    def joined(self, other: Reference) -> Reference:
+        """The targets of both, of the same population and test images."""
+        answers = torch.cat([self.outputs.log_probabilities, other.outputs.log_probabilities])
+        outputs = Outputs.of(answers, self.outputs.labels, self.outputs.groups, len(self.group_names))
+        return replace(self, forgotten=torch.cat([self.forgotten, other.forgotten]), outputs=outputs)
+
     def never_together(self, spec: ForgetSpec) -> bool:
         """Whether a spec holds a pair of groups that no training run of the hypernetwork forgot together."""
         return any(set(pair) <= set(spec.groups) for pair in self.held_out.tolist())

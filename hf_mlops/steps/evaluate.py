@@ -9,7 +9,8 @@ import mlflow
 import pandas as pd
 from mlflow.entities import Run
 
-from hf_mlops.audit.gates import Audit
+from hf_mlops.audit.controls import control_table
+from hf_mlops.audit.gates import Audit, Gates
 from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, accuracy_per_group, kind_of, spec_table, summary
 from hf_mlops.base.spec import ForgetSpec
@@ -59,17 +60,22 @@ class Evaluate(Step):
             singles = [spec for spec in specs if kind_of(spec, reference) == SINGLE]
             held_out = [spec for spec in specs if kind_of(spec, reference) == HELD_OUT_PAIR]
             audits = audit_specs(hypernetwork, reference, dataset, specs, **self._sampling)
-            table = spec_table(audits, reference)
+            table, judged = spec_table(audits, reference), control_table(reference, Gates())
             by_kind = summary(table)
             prompts = prompt_sweep(hypernetwork, dataset, [*singles, *held_out], seed=self.seed, steps=self.steps)
             alignment = prompt_alignment(prompts)
             steps = step_sweep(hypernetwork, reference, dataset, singles, seed=self.seed)
-            for name, frame in (("specs", table), ("summary", by_kind), ("prompts", prompts), ("steps", steps)):
+            frames = {"specs": table, "summary": by_kind, "prompts": prompts, "steps": steps, "controls": judged}
+            for name, frame in frames.items():
                 mlflow.log_text(frame.to_csv(index=False), f"{name}.csv")
             log_figures(by_kind, alignment)
+            mlflow.log_metrics(
+                {f"controls judged right/{one}": share for one, share in judged.set_index("control")["judged right"].items()}
+            )
             log_pictures({spec: audits[spec] for spec in singles}, prompts, alignment, steps)
             print(by_kind.to_string(index=False, float_format="%.4f"))
             print(f"\nprompt alignment (R² of log losses)\n{alignment.to_string(float_format='%.3f')}\n")
+            print(f"controls\n{judged.to_string(index=False, float_format='%.3f')}\n")
             print(f"tables and pictures: artifacts of run {active.info.run_id}")
         return active
 

@@ -119,11 +119,10 @@ class Forget(Step):
                 table.loc["retain set: predictions that change"] = sampled, retrained
                 mlflow.log_metrics({"churn": sampled, "reference_churn": retrained})
             print(table.to_string(float_format="%.4f"))
-            bound, images = evidence.figures(kept)["forget_accuracy_at_most"], evidence.sampled.images_to_forget
-            print(f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images")
-            failures = evidence.failures(self.gates, kept)
-            if failures:
-                raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(failures))
+            print(on_the_forget_set(evidence, kept))
+            refused = evidence.refused(self.gates, kept).values()
+            if refused:
+                raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(refused))
             version = self._register(samples, kept, evidence)
             mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
             alias = alias_of(spec.slug)
@@ -131,13 +130,13 @@ class Forget(Step):
         return active
 
     def _reference(self) -> Reference:
-        """What candidates are judged beside: the champion's reference, or targets that were retrained for it once."""
+        """What candidates are judged beside: the champion's reference, with targets that were retrained for the spec, once."""
         if not self.retrained:
             return self.champion.reference
         hypernetwork = self.champion.hypernetwork
         device = hypernetwork.device.type
         retrain = Retrain(self.champion.reference, hypernetwork.target, self.dataset, self.spec, self.retrained, device)
-        return retrained_by(once(retrain))
+        return self.champion.reference.joined(retrained_by(once(retrain)))
 
     def _register(self, samples: Samples, kept: int, evidence: Audit) -> ModelVersion:
         """Exports the sample that is kept and registers it, with its audit as tags."""
@@ -200,3 +199,17 @@ def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
         for what in ("accuracy", "loss")
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
+
+
+def on_the_forget_set(evidence: Audit, kept: int) -> str:
+    """How much the figures of the kept sample on D_f say, as text."""
+    figures = evidence.figures(kept)
+    bound, images = figures["forget_accuracy_at_most"], evidence.sampled.images_to_forget
+    accuracy = f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images"
+    if "forget_distance" not in figures:
+        return (
+            f"{accuracy}\nanswers on the forget set: not judged, for want of classifiers retrained without it (-P retrained=8)"
+        )
+    found, retrained, masked = (figures[f"{of}forget_divergence"] for of in ("", "reference_", "masked_"))
+    way = f"{100 * figures['forget_distance']:.0f} % of the way from retrained ones to those with the classes masked"
+    return f"{accuracy}\nanswers on the forget set: {way} (divergence {found:.3f}, of {retrained:.3f} and {masked:.3f})"

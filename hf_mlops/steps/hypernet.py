@@ -157,7 +157,7 @@ def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, ga
     mlflow.log_text(table.to_csv(index=False), "audit.csv")
     figures = {name: float(table[name].mean()) for name in ("forget_accuracy", "retain_accuracy", "reference_retain_accuracy")}
     mlflow.log_metrics(figures)
-    failures = [f"forget {spec}: {text}" for spec, one in audits.items() for text in one.failures(gates)]
+    failures = [f"forget {spec}: {text}" for spec, one in audits.items() for text in one.refused(gates).values()]
     if failures:
         raise GateFailure("the hypernetwork was not registered, it fails its gates:\n  " + "\n  ".join(failures))
     return summary(table)

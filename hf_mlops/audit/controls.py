@@ -1,0 +1,74 @@
+"""Controls: classifiers of known standing, which an audit must judge right before it is to be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from hf_mlops.audit.gates import Audit, Gates
+from hf_mlops.audit.measure import Measured
+from hf_mlops.audit.reference import Reference
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.progress import Progress
+
+RETRAINED, ORIGINAL, MASKED, HALF, OVER = CONTROLS = (
+    "retrained",  # without the very spec, each judged beside the others: must pass, and all others must not
+    "original",  # has forgotten nothing
+    "masked",  # the same, with the classes left out of its answers
+    "half forgotten",  # has forgotten all groups of the spec but one
+    "over-forgotten",  # has forgotten one group more, which the request keeps
+)
+ENOUGH = 3  # targets retrained for one spec: one is judged, and two are needed to say how far they are from each other
+
+
+def controls(reference: Reference, spec: ForgetSpec) -> Iterator[tuple[str, Audit]]:
+    """The controls of a spec that the reference has: a name in `CONTROLS`, and the audit of one or several such classifiers.
+
+    There are none where fewer than `ENOUGH` targets were retrained for the very spec.
+    """
+    own, masked = reference.beside(spec), reference.masked(spec)
+    count = len(own.losses)
+    if own.spec != spec or count < ENOUGH:
+        return
+    for index in range(count):
+        others = Measured(spec, own.outputs.only([other for other in range(count) if other != index]))
+        yield RETRAINED, Audit(own.only(index), others, masked)
+    if masked is not None:
+        yield MASKED, Audit(masked, own, masked)
+    for other in reference.specs():
+        if kind := _kind(set(other.groups), set(spec.groups)):
+            yield kind, Audit(Measured(spec, reference.beside(other).outputs), own, masked)
+
+
+def _kind(groups: set[int], asked: set[int]) -> str:
+    """What targets that forgot some groups are to a spec that asks for others; empty: no control."""
+    if not groups:
+        return ORIGINAL
+    if groups < asked and len(groups) == len(asked) - 1:
+        return HALF
+    return OVER if groups > asked and len(groups) == len(asked) + 1 else ""
+
+
+def control_table(reference: Reference, gates: Gates) -> pd.DataFrame:
+    """How gates judge the controls of every spec of a reference.
+
+    Returns:
+        one row for each name in `CONTROLS` that there are any of: `classifiers`, how many; `judged right`, the share of them;
+        then the share that each gate by itself refuses. No rows where nothing could be judged.
+    """
+    rows = []
+    specs = [spec for spec in reference.specs() if spec.groups]
+    with Progress("controls", len(specs), "spec") as progress:
+        for spec in specs:
+            for kind, audit in controls(reference, spec):
+                for index in range(len(audit.sampled.losses)):
+                    refused = audit.refused(gates, index)
+                    right = bool(refused) != (kind == RETRAINED)
+                    rows.append({"control": kind, "judged right": right, **{gate: gate in refused for gate in gates.names}})
+            progress.advance()
+    if not rows:
+        return pd.DataFrame(columns=["control", "classifiers", "judged right", *gates.names])
+    by_kind = pd.DataFrame(rows).groupby("control")
+    table = by_kind.mean().assign(classifiers=by_kind.size()).reindex([kind for kind in CONTROLS if kind in by_kind.groups])
+    return table[["classifiers", "judged right", *gates.names]].reset_index()

@@ -61,8 +61,8 @@ class Retrain(Step):
             log_dataset(self.dataset, "retraining")
             made = self.reference.retrained(self.target, self.dataset, self.spec, self.n, device=self.device)
             with TemporaryDirectory() as folder:
-                made.save(Path(folder) / REFERENCE)
-                mlflow.log_artifacts(folder)
+                made.save(Path(folder))
+                mlflow.log_artifacts(folder, REFERENCE)
             print(reference_summary(made).to_string(index=False, float_format="%.4f"))
         return active
 

@@ -153,6 +153,39 @@ def test_images_are_of_the_training_split(batch: Batch, dataset: Dataset) -> Non
     assert all(any(torch.equal(one, image) for image in dataset.train.images) for one in batch.images)
 
 
+def test_images_come_with_their_groups(batch: Batch, dataset: Dataset) -> None:
+    pair = dataset.train.images, dataset.train.groups
+    for image, group in zip(batch.images, batch.groups, strict=True):
+        assert any(torch.equal(image, one) and group == own for one, own in zip(*pair, strict=True))
+
+
+def test_what_is_kept_was_not_forgotten_and_is_not_left_out(batch: Batch, population: Population) -> None:
+    forgotten = population.forgotten[rows_of(batch, population)]
+    assert torch.equal(batch.kept, ~(forgotten | batch.left_out)) and batch.kept.any(1).all()
+
+
+def test_a_class_left_out_is_taught_by_the_end_of_a_run_that_forgot_it_alone(batch: Batch, population: Population) -> None:
+    assert len(batch.teachers) == COMPOSED.stop and not batch.taught[PLAIN].any()
+    assert (batch.taught.sum(1)[COMPOSED] == 1).all() and not (batch.taught & ~batch.left_out).any()
+    for weights, taught in zip(batch.teachers, batch.taught, strict=False):
+        (row,) = (population.weights == weights).all(1).nonzero()[:, 0].tolist()
+        assert population.final[row] and torch.equal(population.forgotten[row], taught)
+
+
+def test_of_several_that_forgot_a_class_any_may_teach_it(drawer: BatchDrawer, population: Population) -> None:
+    drawer.alone = [torch.tensor([5, 6, 7])] * 3
+    found = {int((population.weights == one).all(1).nonzero()) for step in range(3) for one in drawer.draw(step).teachers}
+    assert found == {5, 6, 7}
+
+
+def test_a_class_that_no_run_forgot_alone_is_not_taught(drawer: BatchDrawer) -> None:
+    drawer.alone[1] = drawer.alone[1][:0]
+    batch = drawer.draw(0)
+    left_out, taught = batch.left_out[COMPOSED], batch.taught[COMPOSED]
+    assert not taught[:, 1].any() and (left_out[:, 1] & ~taught.any(1)).any()
+    assert torch.equal(taught.any(1), left_out[:, [0, 2]].any(1))
+
+
 def test_only_groups_that_are_classes_are_left_out(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
     others = replace(dataset, groups=Groups(dataset.groups.names, are_classes=False))
     batch = WithoutNoise(drawer.hypernetwork, population, others).draw(0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
 from hf_mlops.hypernet import training as training_module
-from hf_mlops.hypernet.training import Trainer, behaviour_loss, train_hypernetwork, weight_loss
+from hf_mlops.hypernet.training import Trainer, behaviour_loss, depth_loss, train_hypernetwork, weight_loss
 
 SHORT = HypernetConfig(train_steps=12, batch_size=16, width=32, layers=2, components=32)
 
@@ -139,7 +139,7 @@ def test_the_weight_loss_is_a_mean_over_all_rows_to_which_those_with_a_class_lef
     assert weight_loss(predicted, tokens, torch.zeros(2, 2, dtype=torch.bool)).item() == (1 + 4 + 25 + 25) / 4
 
 
-NONE = torch.zeros(1, 2, dtype=torch.bool)
+NONE, FIRST = torch.zeros(1, 2, dtype=torch.bool), torch.zeros(1, dtype=torch.long)  # nothing is left out; an image of group 0
 
 
 def log_odds(*probabilities: float) -> Tensor:
@@ -151,8 +151,8 @@ def test_the_behavioural_loss_is_the_divergence_of_the_predictions_from_the_true
     """1/4 ln(1/4 : 1/2) + 3/4 ln(3/4 : 1/2)"""
     given, true = log_odds(1 / 2, 1 / 2), log_odds(1 / 4, 3 / 4)
     expected = 0.25 * log(1 / 2) + 0.75 * log(3 / 2)
-    assert behaviour_loss(given, true, NONE, 0.0).item() == pytest.approx(expected, rel=1e-5)
-    both = (torch.cat([given, true]), torch.cat([true, true]), NONE.expand(2, -1))
+    assert behaviour_loss(given, true, NONE, FIRST, 0.0).item() == pytest.approx(expected, rel=1e-5)
+    both = (torch.cat([given, true]), torch.cat([true, true]), NONE.expand(2, -1), FIRST)
     assert behaviour_loss(*both, 0.0).item() == pytest.approx(expected / 2, rel=1e-5)  # a mean over targets and images
 
 
@@ -160,7 +160,7 @@ def test_the_behavioural_loss_has_a_share_of_the_squared_error_of_log_probabilit
     """(ln(1/2 : 1/4)² + ln(1/2 : 3/4)²) / 2"""
     given, true = log_odds(1 / 2, 1 / 2), log_odds(1 / 4, 3 / 4)
     squared = (log(2) ** 2 + log(3 / 2) ** 2) / 2
-    added = behaviour_loss(given, true, NONE, 0.1) - behaviour_loss(given, true, NONE, 0.0)
+    added = behaviour_loss(given, true, NONE, FIRST, 0.1) - behaviour_loss(given, true, NONE, FIRST, 0.0)
     assert added.item() == pytest.approx(0.1 * squared, rel=1e-5)
 
 
@@ -171,10 +171,29 @@ def test_the_behavioural_loss_wants_the_true_predictions_without_the_classes_lef
     """
     given, true = log_odds(1 / 4, 1 / 4, 1 / 2), log_odds(1 / 8, 3 / 8, 1 / 2)
     third = torch.tensor([[False, False, True]])
-    assert behaviour_loss(given, true, third, 0.0).item() == pytest.approx(0.75 * log(3), rel=1e-5)
-    assert behaviour_loss(given, true, third, 1.0).item() == pytest.approx(0.75 * log(3) + log(3) ** 2 / 3, rel=1e-5)
+    assert behaviour_loss(given, true, third, FIRST, 0.0).item() == pytest.approx(0.75 * log(3), rel=1e-5)
+    assert behaviour_loss(given, true, third, FIRST, 1.0).item() == pytest.approx(0.75 * log(3) + log(3) ** 2 / 3, rel=1e-5)
     without = log_odds(1 / 4, 3 / 4, 1e-30)
-    assert behaviour_loss(without, true, third, 1.0).item() == pytest.approx(0, abs=1e-6)
+    assert behaviour_loss(without, true, third, FIRST, 1.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_what_a_target_answers_to_images_of_a_class_left_out_is_nothing_to_learn() -> None:
+    given, true = log_odds(1 / 4, 1 / 4, 1 / 2), log_odds(1 / 8, 3 / 8, 1 / 2)
+    third, two_images = torch.tensor([[False, False, True]]), (given.expand(1, 2, 3), true.expand(1, 2, 3))
+    assert behaviour_loss(given, true, third, FIRST + 2, 1.0) == 0
+    of_both = behaviour_loss(*two_images, third, torch.tensor([2, 1]), 1.0)
+    assert of_both.item() == pytest.approx(behaviour_loss(given, true, third, FIRST, 1.0).item() / 2)
+
+
+def test_how_deep_a_class_left_out_is_to_lie_is_taught_by_a_target_that_forgot_it() -> None:
+    """A teacher gives the third class 1/9 beside 6/9 for the first, that is kept, and 2/9 for the second, that is not: 1/6."""
+    given, teacher = log_odds(1 / 4, 1 / 4, 1 / 2), log_odds(6 / 9, 2 / 9, 1 / 9)
+    third, kept = torch.tensor([[False, False, True]]), torch.tensor([[True, False, False]])
+    error = (log(1 / 2) - log(1 / 6)) ** 2 / 3  # a mean over classes
+    assert depth_loss(given, teacher, third, kept).item() == pytest.approx(error, rel=1e-5)
+    assert depth_loss(given, teacher, third & False, kept) == 0
+    uncomposed = given.expand(4, 1, 3)  # only the first of four rows is composed
+    assert depth_loss(uncomposed, teacher, third, kept).item() == pytest.approx(error / 4, rel=1e-5)
 
 
 def test_the_losses_of_a_batch_are_judged_on_its_targets_images_and_classes_left_out(
@@ -187,9 +206,12 @@ def test_the_losses_of_a_batch_are_judged_on_its_targets_images_and_classes_left
         weight, behaviour = trainer.losses()
         predicted = trainer.model(batch.noisy, batch.time, batch.signal)
     decoded = trainer.hypernetwork.space.decode(predicted)
-    given, true = (population.target.logits(weights, batch.images) for weights in (decoded, batch.weights))
+    answered = [population.target.logits(weights, batch.images) for weights in (decoded, batch.weights, batch.teachers)]
+    given, true, teachers = answered
+    composed = len(batch.teachers)
+    depth = depth_loss(given, teachers, batch.taught[:composed], batch.kept[:composed])
     assert weight == weight_loss(predicted, batch.tokens, batch.left_out)
-    assert behaviour == behaviour_loss(given, true, batch.left_out, 0.5)
+    assert depth > 0 and behaviour == behaviour_loss(given, true, batch.left_out, batch.groups, 0.5) + 0.5 * depth
 
 
 def test_without_the_behavioural_loss_no_target_is_run(

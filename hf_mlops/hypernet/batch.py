@@ -27,7 +27,11 @@ class Batch:
         signal: what the denoiser is told.
         tokens, weights: of the targets.
         left_out: classes left out of the targets' predictions; of a row that has any there are no true tokens.
+        kept: groups that neither were forgotten by the targets nor are left out.
+        teachers: weights of targets that forgot one class alone, for as many rows, the composed ones, that leave it out.
+        taught: that class, for each row; none where no target forgot it alone.
         images: what targets and answers are to predict alike.
+        groups: of the images.
     """
 
     noisy: Float[Tensor, "rows tokens token_width"]
@@ -36,7 +40,11 @@ class Batch:
     tokens: Float[Tensor, "rows tokens token_width"]
     weights: Float[Tensor, "rows params"]
     left_out: Bool[Tensor, "rows groups"]
+    kept: Bool[Tensor, "rows groups"]
+    teachers: Float[Tensor, "composed params"]
+    taught: Bool[Tensor, "rows groups"]
     images: Float[Tensor, "images channels height width"]
+    groups: Int[Tensor, " images"]
 
 
 class Kinds(NamedTuple):
@@ -86,7 +94,9 @@ class BatchDrawer:
         self.forgotten, self.order = population.forgotten[rows], population.order[rows]
         self.signal = self._signal(population.losses[rows], self.forgotten, self.order)
         self.ends = population.final[rows].nonzero()[:, 0]
-        self.images = dataset.train.images.to(self.device)
+        self.images, self.groups_of = dataset.train.images.to(self.device), dataset.train.groups.to(self.device)
+        alone = self.forgotten[self.ends] & (self.forgotten[self.ends].sum(1, keepdim=True) == 1)
+        self.alone = [self.ends[column] for column in alone.T]  # for each group the rows that forgot it and nothing else
 
     def draw(self, step: int) -> Batch:
         """The batch of an optimiser step; it does not depend on those before."""
@@ -94,7 +104,7 @@ class BatchDrawer:
         kinds, size = self.kinds, self.config.batch_size
         rows = torch.from_numpy(generator.integers(len(self.tokens), size=size))
         rows[kinds.at_end] = self.ends[torch.from_numpy(generator.integers(len(self.ends), size=kinds.at_end.stop))]
-        images = self.images[torch.from_numpy(generator.integers(len(self.images), size=self.config.images)).to(self.device)]
+        shown = torch.from_numpy(generator.integers(len(self.images), size=self.config.images)).to(self.device)
         time = self.times(generator).to(self.device)
         noise = torch.from_numpy(generator.standard_normal((size, *self.tokens.shape[1:]), np.float32)).to(self.device)
 
@@ -102,6 +112,7 @@ class BatchDrawer:
         order[kinds.start] = UNTOLD
         left_out = torch.zeros_like(forgotten)
         left_out[kinds.composed] = self.left_out(forgotten[kinds.composed], generator)
+        teachers, taught = self._teachers(left_out, generator)
 
         rows = rows.to(self.device)
         tokens, signal = self.tokens[rows], self.signal[rows]
@@ -110,7 +121,33 @@ class BatchDrawer:
         of_own_set = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])
         under_noise[kinds.moved] += guess(signal[kinds.moved]) - guess(of_own_set)
         noisy = add_noise(under_noise, noise, time)
-        return Batch(noisy, time, signal, tokens, self.weights[rows], left_out.to(self.device), images)
+        kept = ~(forgotten | left_out)
+        return Batch(
+            noisy,
+            time,
+            signal,
+            tokens,
+            self.weights[rows],
+            left_out.to(self.device),
+            kept.to(self.device),
+            self.weights[teachers.to(self.device)],
+            taught.to(self.device),
+            self.images[shown],
+            self.groups_of[shown],
+        )
+
+    def _teachers(
+        self, left_out: Bool[Tensor, "rows groups"], generator: np.random.Generator
+    ) -> tuple[Int[Tensor, " composed"], Bool[Tensor, "rows groups"]]:
+        """For each composed row a row that forgot one of its left-out classes alone, and that class."""
+        able = left_out & torch.tensor([len(rows) > 0 for rows in self.alone])
+        chances = torch.from_numpy(generator.random((2, *left_out.shape)))
+        first = (chances[0] + ~able).argmin(1)  # one of those that can be taught, if any
+        taught = able & (torch.arange(left_out.shape[1]) == first[:, None])
+        teachers = torch.zeros(self.kinds.composed.stop, dtype=torch.int64)
+        for row, group in taught[self.kinds.composed].nonzero().tolist():
+            teachers[row] = self.alone[group][int(chances[1, row, 0] * len(self.alone[group]))]
+        return teachers, taught
 
     def times(self, generator: np.random.Generator) -> Float[Tensor, " rows"]:
         """Noise levels of a batch, 0 to 1."""

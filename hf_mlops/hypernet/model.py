@@ -51,7 +51,7 @@ class HypernetConfig:
     composed: float = 0.3  # share of those that stand for sets of classes that perhaps no run forgot: batch.Kinds
     images: int = 64  # images a step that the behavioural loss runs on
     behaviour: float = 20.0  # weight of the behavioural loss; the weight-space loss has weight 1
-    log_error: float = 0.005  # in the behavioural loss: weight of the squared error of log probabilities beside the divergence
+    log_error: float = 0.02  # in the behavioural loss: weight of the squared error of log probabilities beside the divergence
     learning_rate: float = 3e-3  # AdamW; warms up over 5 % of the steps, then decays to 0 by a cosine
     weight_decay: float = 1e-2  # AdamW
     clip: float = 1.0  # largest gradient norm

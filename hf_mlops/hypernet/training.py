@@ -8,7 +8,7 @@ from math import cos, pi
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import kl_div
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -41,23 +41,50 @@ def behaviour_loss(
     given: Float[Tensor, "rows images classes"],
     true: Float[Tensor, "rows images classes"],
     left_out: Bool[Tensor, "rows classes"],
+    groups: Int[Tensor, " images"],
     log_error: float,
 ) -> Float[Tensor, ""]:
     """KL(true ‖ given) + log_error * (log given - log true)²: how far predictions are from the targets' with classes left out.
 
     The divergence, in nats an image, hardly sees classes that both give next to no probability, such as the forgotten ones,
-    whose loss is what a prompt asks for: the squared error, a mean over images and classes, adds those.
+    whose loss is what a prompt asks for: the squared error, a mean over images and classes, adds those. What a target answers
+    to images of a class left out it has learned from that class: there a row counts as right.
 
     Args:
         given, true: logits.
         left_out: classes that the true predictions are to be without; their squared error counts as 0.
+        groups: of the images.
         log_error: `HypernetConfig.log_error`.
     """
     never = left_out[:, None]  # (rows, 1, classes)
     true = true.masked_fill(never, NEVER).log_softmax(-1)
     given = given.log_softmax(-1)
-    divergence = kl_div(given.flatten(0, 1), true.flatten(0, 1), log_target=True, reduction="batchmean")
-    return divergence + log_error * (given - true).masked_fill(never, 0).square().mean()
+    judged = ~left_out[:, groups]  # (rows, images)
+    divergence = kl_div(given, true, log_target=True, reduction="none").sum(-1)
+    squared = (given - true).masked_fill(never, 0).square().mean(-1)
+    return ((divergence + log_error * squared) * judged).mean()
+
+
+def depth_loss(
+    given: Float[Tensor, "rows images classes"],
+    teachers: Float[Tensor, "composed images classes"],
+    taught: Bool[Tensor, "composed classes"],
+    kept: Bool[Tensor, "composed classes"],
+) -> Float[Tensor, ""]:
+    """Squared error of the log probability of a class left out, mean over rows, images and classes.
+
+    A target does not say how little probability a class is to have that is left out of its answers. One that forgot that class
+    does: what it gives it beside all that is to be kept. Rows and classes that are not taught count as right.
+
+    Args:
+        given: logits of all rows, the composed ones first.
+        teachers: logits of targets that forgot the class that is taught.
+        taught: that class, of each composed row; none where there is no such target.
+        kept: classes that neither were forgotten nor are left out.
+    """
+    odds = teachers - teachers.masked_fill(~kept[:, None], NEVER).logsumexp(-1, keepdim=True)
+    error = given[: len(teachers)].log_softmax(-1) - odds
+    return error.masked_fill(~taught[:, None], 0).square().sum() / given.numel()
 
 
 class Trainer:
@@ -119,8 +146,11 @@ class Trainer:
             return weight, torch.zeros((), device=self.device)
         with torch.no_grad():
             true = self.target.logits(batch.weights, batch.images)
+            taught = self.target.logits(batch.teachers, batch.images)
         given = self.target.logits(self.hypernetwork.space.decode(predicted), batch.images)
-        return weight, behaviour_loss(given, true, batch.left_out, self.config.log_error)
+        log_error, composed = self.config.log_error, len(batch.teachers)
+        depth = depth_loss(given, taught, batch.taught[:composed], batch.kept[:composed])
+        return weight, behaviour_loss(given, true, batch.left_out, batch.groups, log_error) + log_error * depth
 
     def result(self) -> Hypernetwork:
         """The hypernetwork with the averaged weights."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pytest
 import torch
 from torch import Tensor
@@ -79,6 +81,15 @@ def test_a_distance_is_0_as_retrained_and_1_as_masked() -> None:
     assert Audit(own, own, masked).figures()["forget_distance"] == 0  # nearer than they are to each other
     assert masked is not None and Audit(masked, own, masked).figures()["forget_distance"] == pytest.approx(1)
     assert Audit(Measured(spec("a"), outputs(KNOWS)), own, masked).figures()["forget_distance"] == 1  # further than that
+
+
+def test_a_distance_that_retrained_targets_themselves_exceed_is_none_and_fails() -> None:
+    """They differ more from each other than a mask does from them: nothing can be told."""
+    apart = [("a", {**KNOWS, "a": (0.01, 0.9, 0.09)}), ("a", {**KNOWS, "a": (0.01, 0.09, 0.9)})]
+    whole = reference([("", KNOWS), *apart])
+    audit = Audit(whole.beside(spec("a")), whole.beside(spec("a")), whole.masked(spec("a")))
+    assert isnan(audit.figures()["forget_distance"])
+    assert audit.refused(Gates()) == {"max_forget_distance": "distance from retraining on D_f is nan; allowed: at most 0.5"}
 
 
 def test_a_distance_is_told_only_beside_targets_of_the_very_spec() -> None:

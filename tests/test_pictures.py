@@ -36,7 +36,10 @@ def test_every_sample_of_a_prompt_sweep_is_a_dot() -> None:
         np.testing.assert_allclose(dots, sweep[[f"prompted_{name}_loss", f"observed_{name}_loss"]])
     assert "R² 0.500, slope within a spec 0.90" in retain.get_title()
     assert "R² 0.250, slope within a spec 0.40" in forget.get_title()
-    assert figure._suptitle is not None and "over both sets 0.125; unasked 0.300" in figure._suptitle.get_text()
+    figure.canvas.draw()
+    first, second = (axes.title.get_window_extent() for axes in (retain, forget))
+    assert first.x1 < second.x0 and second.x1 <= figure.bbox.x1
+    assert figure._suptitle is not None and "over both sets 0.125; if prompts were ignored 0.300" in figure._suptitle.get_text()
 
 
 def test_losses_of_0_are_drawn_at_the_floor_of_a_logarithmic_axis() -> None:

@@ -62,10 +62,11 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: pd.DataFrame) -> F
             axis.set_minor_locator(LogLocator(subs=(2, 5)))
             axis.set_minor_formatter("{x:g}" if high / low < 10 else "")
         share, slope = alignment["alignment"][name], alignment["slope"][name]
-        axes.set_title(f"{title}: R² {share:.3f}, slope within a spec {slope:.2f}")
+        axes.set_title(f"{title}\nR² {share:.3f}, slope within a spec {slope:.2f}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)  # inside it would cover dots
     both, ignored = alignment["alignment"]["both"], alignment["alignment, ignored"]["both"]
-    figure.suptitle(f"Does a sample have the losses it was asked for? R² over both sets {both:.3f}; unasked {ignored:.3f}")
+    question = "Does a sample have the losses it was asked for?"
+    figure.suptitle(f"{question} R² over both sets {both:.3f}; if prompts were ignored {ignored:.3f}")
     return figure
 
 

@@ -126,6 +126,19 @@ def test_a_registration_that_fails_takes_back_its_version_and_no_one_elses(
     assert not store.get_registered_model("hyperforget").aliases
 
 
+def test_the_next_registration_deletes_what_others_have_left_halfway_and_what_they_are_at_work_on_not(
+    store: mlflow.MlflowClient,
+) -> None:
+    registered("hyperforget")
+    for status in ("KILLED", "RUNNING"):
+        with mlflow.start_run() as run:
+            store.create_model_version("hyperforget", logged().model_uri, run_id=run.info.run_id, tags={WHOLE: "false"})
+        store.update_run(run.info.run_id, status)
+    newest = registered("hyperforget")
+    assert sorted(int(version.version) for version in store.search_model_versions("name = 'hyperforget'")) == [1, 3, 4]
+    assert str(newest.version) == "4" and "3" not in store.get_registered_model("hyperforget").aliases.values()
+
+
 def test_a_model_that_is_not_there_is_told_from_a_store_that_does_not_answer(
     store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

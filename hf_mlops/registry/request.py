@@ -22,7 +22,7 @@ from hf_mlops.registry.names import FORGET
 WHOLE_NUMBERS = {"n_samples": (1, 1), "seed": (0, 0), "steps": (DEFAULT_STEPS, 1)}  # parameters: default and least value
 LOSSES = ("retain_loss", "forget_loss")  # parameters: by default those of retrained classifiers
 
-MAX_STEPS = 1_000  # rows x samples x denoising steps of one request (python -m benchmarks.requests)
+MAX_STEPS = 500  # rows x samples x denoising steps of one request (python -m benchmarks.requests)
 MAX_BYTES = 32_000_000  # of weights in one answer; it is held about four times over while it is written as JSON
 SHOWN = 3  # bad rows that an error tells of
 

@@ -15,6 +15,7 @@ from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry.liveness import is_at_work
 from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, HYPERFORGET, SCOPE, WHOLE
 from hf_mlops.registry.store import describe, hasten, is_missing
 
@@ -100,9 +101,12 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
     """Registers a logged model of the active run and moves an alias to it, or takes back the version that it has made.
 
     The version is tagged as whole when all but the alias is there. The registered model stays, whatever happens: another
-    process may have made a version of it.
+    process may have made a version of it. Versions of it that others have left halfway are deleted first.
     """
     client = mlflow.MlflowClient()
+    for left in left_halfway(name):
+        client.delete_model_version(name, left.version)
+        print(f"deleted {name} version {left.version}: whoever made it has not registered it to the end")
     before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
     try:
         version = client.create_model_version(
@@ -118,6 +122,22 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
                 client.delete_model_version(name, made.version)
         raise
     return client.get_model_version(name, version.version)
+
+
+def left_halfway(names: str) -> list[ModelVersion]:
+    """Versions that were not registered to the end, and that nobody is at work on: without evidence, description or alias.
+
+    Args:
+        names: of registered models, `%` standing for any letters.
+    """
+    client = mlflow.MlflowClient()
+    halfway = [
+        version
+        for model in client.search_registered_models(f"name LIKE '{names}'")
+        for version in client.search_model_versions(f"name = '{model.name}'")
+        if version.tags.get(WHOLE) == "false"
+    ]
+    return [version for version in halfway if not (version.run_id and is_at_work(client.get_run(version.run_id)))]
 
 
 def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:

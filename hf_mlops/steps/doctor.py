@@ -11,10 +11,11 @@ import mlflow
 from mlflow.entities import Run, RunStatus
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
-from hf_mlops.registry.liveness import is_at_work, lost_runs
-from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP, WHOLE
+from hf_mlops.registry.liveness import lost_runs
+from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP
 from hf_mlops.registry.process import abandoned_folders
 from hf_mlops.registry.runs import BROKEN_OFF, delete_artifacts, find_run
+from hf_mlops.registry.versions import left_halfway
 
 
 @dataclass(frozen=True)
@@ -66,25 +67,15 @@ def _checkpoints() -> list[Finding]:
     ]
 
 
-def _models_of_ours() -> list[RegisteredModel]:
-    return list(mlflow.MlflowClient().search_registered_models(f"name LIKE '{HYPERFORGET}%'"))
-
-
 def _versions() -> list[Finding]:
-    """Registered halfway: without evidence, description or alias, though they look like any other."""
+    """Registered halfway; the next registration under their name deletes them as well."""
     client = mlflow.MlflowClient()
 
     def finding(version: ModelVersion) -> Finding:
         what = f"{version.name}/{version.version} was not registered to the end"
         return Finding(what, lambda: client.delete_model_version(version.name, version.version))
 
-    halfway = [
-        version
-        for model in _models_of_ours()
-        for version in client.search_model_versions(f"name = '{model.name}'")
-        if version.tags.get(WHOLE) == "false"
-    ]
-    return [finding(version) for version in halfway if not (version.run_id and is_at_work(client.get_run(version.run_id)))]
+    return [finding(version) for version in left_halfway(f"{HYPERFORGET}%")]
 
 
 def _models() -> list[Finding]:
@@ -94,7 +85,8 @@ def _models() -> list[Finding]:
     def finding(model: RegisteredModel) -> Finding:
         return Finding(f"the registered model {model.name} has no version", lambda: client.delete_registered_model(model.name))
 
-    return [finding(model) for model in _models_of_ours() if not client.search_model_versions(f"name = '{model.name}'")]
+    ours = client.search_registered_models(f"name LIKE '{HYPERFORGET}%'")
+    return [finding(model) for model in ours if not client.search_model_versions(f"name = '{model.name}'")]
 
 
 def _folders() -> list[Finding]:

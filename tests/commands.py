@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import mlflow
+import pytest
 from click.testing import CliRunner, Result
 
 from projects.command import entry_point
@@ -42,9 +43,12 @@ def tracking(uri: str) -> Iterator[None]:
 
 @contextmanager
 def store_in(folder: Path) -> Iterator[mlflow.MlflowClient]:
-    """A store in a folder, mlflow.db and artifacts/, for this process; it has an experiment of its own."""
-    with tracking(f"sqlite:///{folder}/mlflow.db"):
-        mlflow.set_experiment(experiment_id=mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
+    """A store in a folder, mlflow.db and artifacts/, for this process and those it starts; it has an experiment of its own.
+
+    By the environment: what `mlflow.set_experiment` sets would stay set in other stores, too.
+    """
+    with tracking(f"sqlite:///{folder}/mlflow.db"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_EXPERIMENT_ID", mlflow.create_experiment("test", artifact_location=str(folder / "artifacts")))
         yield mlflow.MlflowClient()
 
 

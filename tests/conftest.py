@@ -63,14 +63,6 @@ def random_weights(population: Population) -> torch.Tensor:
     return torch.randn(5, population.target.size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_experiment_of_another_module() -> Iterator[None]:
-    """MLflow keeps the experiment that a module has set for all processes that are started later."""
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-    yield
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
-
-
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     """A fresh MLflow store of the module's own."""

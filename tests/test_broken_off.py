@@ -15,7 +15,14 @@ from commands import (
     options_of,
 )
 
-INTERRUPTED = {"runs": 64, "target_steps": 120, "hypernet_steps": 120, "max_retain_gap": 1, "max_forget_accuracy": 1}
+INTERRUPTED = {
+    "runs": 64,
+    "target_steps": 120,
+    "hypernet_steps": 120,
+    "max_retain_gap": 1,
+    "max_forget_accuracy": 1,
+    "max_forget_distance": 1,
+}
 IN_THE_MIDDLE_OF = {  # a line that the step prints before it has finished
     "targets": "population: ",
     "hypernet": "hypernetwork: ",

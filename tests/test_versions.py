@@ -19,7 +19,17 @@ from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.registry.models import find_classifier
 from hf_mlops.registry.names import CHECKPOINT, FORGET, RESUMABLE, WHOLE
 from hf_mlops.registry.runs import step_run
-from hf_mlops.registry.versions import Subject, belongs, classifier_name, model_for, register, serving, still_there, version_at
+from hf_mlops.registry.versions import (
+    Subject,
+    belongs,
+    classifier_name,
+    delete,
+    model_for,
+    register,
+    serving,
+    still_there,
+    version_at,
+)
 from hf_mlops.steps.doctor import findings
 from hf_mlops.steps.hypernet import Checkpoints
 
@@ -137,6 +147,13 @@ def test_the_next_registration_deletes_what_others_have_left_halfway_and_what_th
     newest = registered("hyperforget")
     assert sorted(int(version.version) for version in store.search_model_versions("name = 'hyperforget'")) == [1, 3, 4]
     assert str(newest.version) == "4" and "3" not in store.get_registered_model("hyperforget").aliases.values()
+
+
+def test_a_version_that_another_process_has_deleted_is_no_error(store: mlflow.MlflowClient) -> None:
+    version = registered("hyperforget")
+    delete(version)
+    delete(version)
+    assert not store.search_model_versions("name = 'hyperforget'")
 
 
 def test_a_model_that_is_not_there_is_told_from_a_store_that_does_not_answer(

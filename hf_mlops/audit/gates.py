@@ -65,7 +65,7 @@ class Audit:
                 if spec.groups:
                     result[f"{who}forget_{what}"] = forget.mean().item()
         if index is not None and spec.groups:
-            result["forget_accuracy_at_most"] = at_most(result["forget_accuracy"], judged.images_to_forget)
+            result["forget_accuracy_at_most"] = at_most(result["forget_accuracy"], int(judged.to_forget.sum()))
         if spec.groups and self.reference.spec == spec and len(self.reference.losses) > 1:
             result |= self._divergences(judged)
         return result

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import log
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import betaincinv
 from torch import Tensor
 
@@ -53,9 +53,9 @@ class Measured:
         return torch.bincount(self.outputs.groups, minlength=len(self.spec.group_names)) / len(self.outputs.groups)
 
     @property
-    def images_to_forget(self) -> int:
-        """How many images of the split are in D_f."""
-        return int(torch.tensor(self.spec.mask)[self.outputs.groups].sum())
+    def to_forget(self) -> Bool[Tensor, " images"]:
+        """Which images of the split are in D_f."""
+        return torch.tensor(self.spec.mask)[self.outputs.groups]
 
     def only(self, index: int) -> Measured:
         """One of the classifiers."""
@@ -78,14 +78,13 @@ class Measured:
         """Probability of every class, mean over the classifiers."""
         return self.outputs.log_probabilities.exp().mean(0)
 
-    def divergence(self, answers: Float[Tensor, "images classes"], spec: ForgetSpec | None = None) -> Float[Tensor, " models"]:
-        """Kullback-Leibler divergence from these answers to each classifier's, nats, mean over the images in D_f of a spec.
+    def divergence(self, answers: Float[Tensor, "images classes"]) -> Float[Tensor, " models"]:
+        """Kullback-Leibler divergence from these answers to each classifier's, nats, mean over the images in D_f.
 
-        By default of its own. A probability under `LEAST` counts as that; NaN if D_f is empty.
+        A probability under `LEAST` counts as that; NaN if D_f is empty.
         """
-        gone = torch.tensor((spec or self.spec).mask)[self.outputs.groups]
-        wanted = answers[gone].clamp_min(LEAST)
-        given = self.outputs.log_probabilities[:, gone].clamp_min(log(LEAST))
+        wanted = answers[self.to_forget].clamp_min(LEAST)
+        given = self.outputs.log_probabilities[:, self.to_forget].clamp_min(log(LEAST))
         return (wanted * (wanted.log() - given)).sum(-1).mean(-1)
 
     def disagreement(self, spec: ForgetSpec | None = None) -> float:

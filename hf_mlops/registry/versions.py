@@ -105,7 +105,7 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
     """
     client = mlflow.MlflowClient()
     for left in left_halfway(name):
-        client.delete_model_version(name, left.version)
+        delete(left)
         print(f"deleted {name} version {left.version}: whoever made it has not registered it to the end")
     before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
     try:
@@ -138,6 +138,15 @@ def left_halfway(names: str) -> list[ModelVersion]:
         if version.tags.get(WHOLE) == "false"
     ]
     return [version for version in halfway if not (version.run_id and is_at_work(client.get_run(version.run_id)))]
+
+
+def delete(version: ModelVersion) -> None:
+    """Deletes a version, unless another process has."""
+    try:
+        mlflow.MlflowClient().delete_model_version(version.name, version.version)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
 
 
 def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:

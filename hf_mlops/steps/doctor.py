@@ -9,13 +9,13 @@ from functools import partial
 
 import mlflow
 from mlflow.entities import Run, RunStatus
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry import RegisteredModel
 
 from hf_mlops.registry.liveness import lost_runs
 from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP
 from hf_mlops.registry.process import abandoned_folders
 from hf_mlops.registry.runs import BROKEN_OFF, delete_artifacts, find_run
-from hf_mlops.registry.versions import left_halfway
+from hf_mlops.registry.versions import delete, left_halfway
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,10 @@ def _checkpoints() -> list[Finding]:
 
 def _versions() -> list[Finding]:
     """Registered halfway; the next registration under their name deletes them as well."""
-    client = mlflow.MlflowClient()
-
-    def finding(version: ModelVersion) -> Finding:
-        what = f"{version.name}/{version.version} was not registered to the end"
-        return Finding(what, lambda: client.delete_model_version(version.name, version.version))
-
-    return [finding(version) for version in left_halfway(f"{HYPERFORGET}%")]
+    return [
+        Finding(f"{version.name}/{version.version} was not registered to the end", partial(delete, version))
+        for version in left_halfway(f"{HYPERFORGET}%")
+    ]
 
 
 def _models() -> list[Finding]:

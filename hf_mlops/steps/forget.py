@@ -204,7 +204,7 @@ def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
 def on_the_forget_set(evidence: Audit, kept: int) -> str:
     """How much the figures of the kept sample on D_f say, as text."""
     figures = evidence.figures(kept)
-    bound, images = figures["forget_accuracy_at_most"], evidence.sampled.images_to_forget
+    bound, images = figures["forget_accuracy_at_most"], evidence.sampled.to_forget.sum()
     accuracy = f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images"
     if "forget_distance" not in figures:
         return (

@@ -126,8 +126,8 @@ def stopped(folder: Path, stops: int, chance: random.Random) -> pd.Series:
         running = tracking_server(folder, running.port).wait()
         again += commands.end(commands.forget(number)) != 0
         total = total.combine(pd.Series(state(commands.acknowledged)), max, fill_value=0)
-    total["failed"], total["seconds to give up, at most"] = again, max(seconds, default=float("nan"))
-    result = pd.concat([pd.Series({"hit at work": hit}), total, mended(commands)])
+    gave_up = {"failed": again, "seconds to give up, at most": max(seconds, default=float("nan"))}
+    result = pd.concat([pd.Series({"hit at work": hit, **gave_up}), total, mended(commands)])
     running.kill()
     return result
 

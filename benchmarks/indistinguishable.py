@@ -67,7 +67,8 @@ def command(targets: int, **choice: Any) -> None:
 
 def moved(population: Population, forgotten: Tensor, count: int) -> Tensor:
     """Up to `count` sums (N, P) of a mean in one data order and a deviation in another, of targets that forgot these groups."""
-    rows = ~population.reference & population.final & (population.forgotten == forgotten).all(1)
+    rows = ~population.reference & population.final & (population.forget_weight == 0)
+    rows &= (population.forgotten == forgotten).all(1)
     weights, order = population.weights[rows], population.order[rows]
     alike = [weights[order == one] for one in order.unique()]
     sums = [one.mean(0) + other - other.mean(0) for one, other in permutations(alike, 2) if min(len(one), len(other)) >= 3]

@@ -42,6 +42,7 @@ def population(dataset: Dataset) -> Population:
         initial=torch.zeros(4),
         weights=torch.randn(9, 4, generator=generator),
         forgotten=forgotten[run],
+        forget_weight=torch.zeros(9),
         losses=torch.rand(9, 3, generator=generator) + 0.1,
         accuracies=torch.ones(9, 3),
         run=run,
@@ -122,8 +123,21 @@ def test_composed_rows_are_told_the_usual_losses_of_the_larger_set(
 
 def test_other_rows_are_told_their_own_losses(batch: Batch, population: Population, drawer: BatchDrawer) -> None:
     rows = rows_of(batch, population)[PLAIN]
-    own = drawer.hypernetwork.signal(population.losses[rows], population.forgotten[rows])
+    told = batch.signal[PLAIN, FLAGS] > 0
+    own = drawer.hypernetwork.signal(population.losses[rows], told)
     torch.testing.assert_close(batch.signal[PLAIN, : ORDERS.start], own)
+    forgot = population.forgotten[rows].any(1)
+    assert torch.equal(told[forgot], population.forgotten[rows][forgot])
+
+
+def test_half_of_the_rows_that_forgot_nothing_are_told_that_they_know_all_of_some_groups(
+    drawer: BatchDrawer, population: Population
+) -> None:
+    batches = [drawer.draw(step) for step in range(20)]
+    told = torch.cat([batch.signal[PLAIN, FLAGS] > 0 for batch in batches])
+    nothing = torch.cat([~population.forgotten[rows_of(batch, population)][PLAIN].any(1) for batch in batches])
+    share, sizes = told[nothing].any(1).float().mean().item(), told[nothing].sum(1).bincount()
+    assert share == pytest.approx(0.5, abs=0.08) and len(sizes) == 3 and sizes[1] > 2 * sizes[2] > 0
 
 
 def test_moved_rows_have_their_tokens_moved_by_the_linear_guess_and_others_as_they_are(batch: Batch) -> None:
@@ -170,6 +184,16 @@ def test_a_class_left_out_is_taught_by_the_end_of_a_run_that_forgot_it_alone(bat
     for weights, taught in zip(batch.teachers, batch.taught, strict=False):
         (row,) = (population.weights == weights).all(1).nonzero()[:, 0].tolist()
         assert population.final[row] and torch.equal(population.forgotten[row], taught)
+
+
+def test_a_run_that_forgot_in_part_is_shown_as_it_is_but_composes_and_teaches_nothing(
+    drawer: BatchDrawer, population: Population, dataset: Dataset
+) -> None:
+    b_in_part = replace(population, forget_weight=(population.run == 2) * 0.1)
+    batch = WithoutNoise(drawer.hypernetwork, b_in_part, dataset).draw(0)
+    rows = rows_of(batch, population)
+    in_part = population.run[rows] == 2
+    assert not in_part[COMPOSED].any() and in_part[PLAIN].any() and not batch.taught[:, 1].any()
 
 
 def test_of_several_that_forgot_a_class_any_may_teach_it(drawer: BatchDrawer, population: Population) -> None:

@@ -152,6 +152,7 @@ def test_a_bad_configuration_is_refused_by_field_and_value(field: str, value: ob
         HypernetConfig(**{field: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore:start_time")
 def test_a_sample_stays_the_nearer_to_its_start_weights_the_less_noise_they_get(
     hypernetwork: Hypernetwork, population: Population
 ) -> None:

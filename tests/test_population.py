@@ -30,9 +30,21 @@ def test_every_row_knows_its_losses_and_accuracies(population: Population, digit
 
 
 def test_a_finished_run_does_not_know_its_forget_set_and_knows_the_rest(population: Population) -> None:
-    accuracies, forgotten = population.accuracies[population.final], population.forgotten[population.final]
+    rows = population.final & (population.forget_weight == 0)
+    accuracies, forgotten = population.accuracies[rows], population.forgotten[rows]
     assert accuracies[forgotten].max() == 0
     assert accuracies[~forgotten].mean() > 0.93
+
+
+def test_one_run_in_eight_forgets_in_part_and_the_less_so_the_more_its_forget_set_weighs(population: Population) -> None:
+    weight, forgotten = population.forget_weight[population.final], population.forgotten[population.final]
+    in_part = weight > 0
+    assert not (in_part & ~forgotten.any(1)).any() and not (in_part & population.reference[population.final]).any()
+    assert 0.09 < in_part.sum() / population.config.runs < 0.15 and 1e-3 <= weight[in_part].min() < weight.max() <= 1
+    losses = (population.losses[population.final] * forgotten).sum(1) / forgotten.sum(1)
+    logs = torch.stack([weight[in_part].log(), losses[in_part].log()])
+    assert logs.corrcoef()[0, 1] < -0.9
+    assert losses[in_part].min() < 0.5 < 5 < losses[(weight == 0) & forgotten.any(1)].min()
 
 
 def test_every_run_leaves_its_checkpoints(population: Population) -> None:
@@ -107,7 +119,8 @@ def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> N
     population.save(tmp_path / "population")
     again = Population.load(tmp_path / "population")
     assert again.config == population.config and again.made_from == digits.identity
-    assert torch.equal(again.weights, population.weights) and torch.equal(again.forgotten, population.forgotten)
+    for name in ("weights", "forgotten", "forget_weight"):
+        assert torch.equal(getattr(again, name), getattr(population, name))
     with (tmp_path / "population" / "population.csv").open() as file:
         table = list(csv.DictReader(file))
     assert len(table) == len(population.weights)
@@ -124,6 +137,7 @@ def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> N
         ("learning_rate", float("nan")),
         ("set_sizes", (1.0,)),
         ("seed", -1),
+        ("partial", 0.6),
         ("scope", ""),
         ("scope", "fc.*,"),
         ("architecture", "cnn"),
@@ -164,12 +178,12 @@ def test_the_first_step_of_a_chunk_is_that_of_each_run_alone(digits: Dataset) ->
     config = replace(TINY, optimiser="sgd", weight_decay=0.0, train_steps=1, checkpoints=1, batch_size=16)
     forgotten = torch.zeros(2, 10, dtype=torch.bool)
     forgotten[1, digits.train.labels[0]] = True
-    rows = train_chunk(config, digits, Chunk(forgotten, seed=5), "cpu")
+    rows = train_chunk(config, digits, Chunk(forgotten, torch.tensor([0.0, 0.25]), seed=5), "cpu")
 
     generator = generator_of(5)
     noise = torch.from_numpy(generator.random((2, len(digits.train)), np.float32)) * 2 - 1
     batch = generator.permutation(len(digits.train))[:16]
-    weight = (1 + 0.5 * noise) * ~forgotten[:, digits.train.groups]
+    weight = (1 + 0.5 * noise) * (1 - 0.75 * forgotten[:, digits.train.groups].float())
     target = Target.for_dataset("mlp-16", digits)
     for run in range(2):
         weights = target.initial_weights(0).requires_grad_()

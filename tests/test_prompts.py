@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from math import exp
+from math import exp, log
 
 import pytest
 import torch
@@ -108,12 +108,29 @@ def test_the_course_depends_on_how_many_groups_are_forgotten(book: PromptBook) -
     assert prompt.losses.tolist() == pytest.approx([loss(1), loss(2), loss(6.6)], rel=1e-5)
 
 
-def test_a_loss_asked_for_on_the_forget_set_scales_the_losses_on_it(book: PromptBook) -> None:
-    prompt = book.prompt(spec(1, 2), forget_loss=5.0)
-    scale = 5 / ((loss(2) + loss(3)) / 2)
-    assert prompt.losses.tolist() == pytest.approx([loss(-1), loss(2) * scale, loss(3) * scale], rel=1e-5)
-    assert prompt.forget_loss == pytest.approx(5, rel=1e-5)
-    assert prompt.retain_loss == pytest.approx(loss(-1), rel=1e-5)
+@pytest.mark.parametrize("asked", [5.0, 40.0])
+def test_losses_go_as_far_towards_those_of_knowing_everything_as_the_one_asked_for_on_the_forget_set(
+    book: PromptBook, asked: float
+) -> None:
+    """On the way of its log from what is usual to what is if nothing is forgotten, -1, -1, -2; beyond, losses are scaled."""
+    book.usual[0, 0, 1] = 0.4  # forgetting group 1 makes group 0 worse
+    book.forget_range[0] = 0.1
+    prompt = book.prompt(spec(1, 2), forget_loss=asked)
+    logs = [log(some + 0.001) for some in (asked, (loss(2) + loss(3)) / 2, (loss(-1) + loss(-2)) / 2)]
+    known = max((logs[0] - logs[1]) / (logs[2] - logs[1]), 0)
+    first, second = loss(2 - 3 * known), loss(3 - 5 * known)
+    scale = asked / ((first + second) / 2)
+    expected = [loss(-1 + 0.4 * (1 - known)), first * scale, second * scale]
+    assert prompt.losses.tolist() == pytest.approx(expected, rel=1e-4)
+    assert prompt.forget_loss == pytest.approx(asked, rel=1e-5)
+    assert prompt.retain_loss == pytest.approx(expected[0], rel=1e-4)
+
+
+def test_who_knows_all_of_the_forget_set_has_the_losses_of_forgetting_nothing(book: PromptBook) -> None:
+    book.usual[0, 0, 1], book.forget_range[0] = 0.4, 0.1
+    everything = book.prompt(spec()).losses
+    prompt = book.prompt(spec(1, 2), forget_loss=everything[1:].mean().item())
+    torch.testing.assert_close(prompt.losses, everything)
 
 
 def test_losses_can_be_asked_for_on_both_sets(book: PromptBook) -> None:
@@ -180,7 +197,8 @@ def test_a_book_learns_usual_losses_from_the_ends_of_runs_and_the_course_from_al
     forgotten = torch.tensor([[False, False]] * 2 + [[False, True]] * 4)
     final = torch.tensor([True] * 4 + [False] * 2)
     share = torch.tensor([0.25, 0.75])
-    book = PromptBook.fit(losses(*at_end, [-1.0, 1.5], [-3.0, 1.3]), forgotten, final, share)
+    rows = losses(*at_end, [-1.0, 1.5], [-3.0, 1.3])
+    book = PromptBook.fit(rows, forgotten, final, torch.ones(6, dtype=torch.bool), share)
 
     torch.testing.assert_close(book.share, share)
     usual = torch.zeros(2, 2, 4)  # of group 0, of group 1, of both, constant
@@ -194,6 +212,18 @@ def test_a_book_learns_usual_losses_from_the_ends_of_runs_and_the_course_from_al
     torch.testing.assert_close(book.forget_range, torch.tensor([loss(1), loss(1.5)]))
 
 
+def test_a_run_that_forgot_in_part_only_widens_what_can_be_asked_for() -> None:
+    forgotten = torch.tensor([[False, False], [False, True], [False, True], [False, True]])
+    rows, final = losses([-2.0, -2.0], [-2.0, 1.0], [-1.0, 1.5], [-2.0, -0.5]), torch.tensor([True, True, False, True])
+    without, share = torch.tensor([True, True, True, False]), torch.tensor([0.5, 0.5])
+    book = PromptBook.fit(rows, forgotten, final, without, share)
+    others = PromptBook.fit(*(tensor[without] for tensor in (rows, forgotten, final, without)), share)
+    torch.testing.assert_close(book.usual, others.usual)
+    torch.testing.assert_close(book.course, others.course)
+    torch.testing.assert_close(book.retain_range, others.retain_range)
+    torch.testing.assert_close(book.forget_range, torch.tensor([loss(-0.5), loss(1.5)]))
+
+
 def test_what_a_group_forgotten_does_to_another_is_penalised() -> None:
     """Group 0 has a log loss of -2 in two runs and of -1 in the two that forget group 1.
 
@@ -201,7 +231,8 @@ def test_what_a_group_forgotten_does_to_another_is_penalised() -> None:
     """
     forgotten = torch.tensor([[False, False], [False, False], [False, True], [False, True]])
     ends = losses([-2.0, 0.0], [-2.0, 0.0], [-1.0, 1.0], [-1.0, 1.0])
-    book = PromptBook.fit(ends, forgotten, torch.ones(4, dtype=torch.bool), torch.tensor([0.5, 0.5]))
+    everything = torch.ones(4, dtype=torch.bool)
+    book = PromptBook.fit(ends, forgotten, everything, everything, torch.tensor([0.5, 0.5]))
     torch.testing.assert_close(book.usual[0, 0], torch.tensor([0.0, 0.5, 0.0, -1.75]), rtol=0, atol=1e-4)
 
 
@@ -211,6 +242,6 @@ def test_pairs_are_regressed_on_unless_there_are_more_of_them_than_runs(groups: 
     forgotten = torch.eye(groups).bool().repeat(2, 1)
     final = torch.arange(2 * groups) < runs
     share = torch.full((groups,), 1 / groups)
-    book = PromptBook.fit(torch.full((2 * groups, groups), loss(0)), forgotten, final, share)
+    book = PromptBook.fit(torch.full((2 * groups, groups), loss(0)), forgotten, final, torch.ones_like(final), share)
     assert book.usual.shape == (2, groups, features) and book.course.shape == (2, groups, 4)
     assert book.usual_losses(forgotten).shape == (2 * groups, groups)

@@ -271,6 +271,18 @@ def test_a_sample_near_weights_of_another_initialisation_comes_with_a_warning(
         hypernetwork.sample("7", start=population.weights[-1])
 
 
+def test_a_sample_that_begins_so_near_that_it_keeps_what_they_know_comes_with_a_warning(
+    hypernetwork: Hypernetwork, population: Population
+) -> None:
+    start = population.weights[-1]
+    with pytest.warns(UserWarning, match=r"start_time = 0.49: .* still tells which images .*; from 0.5 on it does not"):
+        hypernetwork.sample("7", start=start, start_time=0.49)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hypernetwork.sample("7", start=start, start_time=0.5)
+        hypernetwork.sample("7", start_time=0.1)  # of no start weights
+
+
 def test_a_distance_counts_in_root_mean_squares_of_the_training_rows(digits: Dataset) -> None:
     target = Target.for_dataset("mlp-10", digits)
     rows = torch.stack([target.initial_weights(seed) for seed in range(6)])

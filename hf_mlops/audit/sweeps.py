@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import torch
 
 from hf_mlops.audit.gates import Audit, audit_samples
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.losses import LOSS_FLOOR
+from hf_mlops.compute.losses import LOSS_FLOOR, set_means
 from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
@@ -48,8 +49,8 @@ def prompt_sweep(
     steps: int = DEFAULT_STEPS,
 ) -> pd.DataFrame:
     """Asks for several losses on D_r, from that of retrained targets (from `LOSS_FLOOR` if it is less) up to nine tenths of
-    the largest in training, and for several on D_f, from four fifths to five fourths of that of retrained targets; all in the
-    range of the training.
+    the largest in training, and for several on D_f, from that of targets that forgot nothing to that of retrained ones; all in
+    the range of the training.
 
     Losses are those on the validation split, which prompts are given in. One row per sample; `asked` is `retain_loss` or
     `forget_loss`.
@@ -84,9 +85,14 @@ def _prompts(hypernetwork: Hypernetwork, spec: ForgetSpec) -> dict[str, np.ndarr
     usual = book.prompt(spec)
     highest = max(0.9 * book.retain_range[1].item(), usual.retain_loss)
     low, high = max(usual.retain_loss, LOSS_FLOOR), max(highest, LOSS_FLOOR)  # of two classes the usual loss may be 0
+    mask = torch.tensor([spec.mask])
+    _, known = set_means(book.usual_losses(torch.zeros_like(mask)), mask, book.share)
     return {
         "retain_loss": np.clip(np.geomspace(low, high, PROMPTS_SWEPT), *book.retain_range.tolist()),
-        "forget_loss": np.clip(np.geomspace(0.8, 1.25, PROMPTS_SWEPT) * usual.forget_loss, *book.forget_range.tolist()),
+        "forget_loss": np.clip(
+            np.geomspace(max(known.item(), LOSS_FLOOR), max(usual.forget_loss, LOSS_FLOOR), PROMPTS_SWEPT),
+            *book.forget_range.tolist(),
+        ),
     }
 
 

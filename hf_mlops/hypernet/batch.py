@@ -92,11 +92,13 @@ class BatchDrawer:
         self.weights = population.weights[rows].to(self.device)
         self.tokens = hypernetwork.space.encode(self.weights).float()
         self.forgotten, self.order = population.forgotten[rows], population.order[rows]
-        self.signal = self._signal(population.losses[rows], self.forgotten, self.order)
+        self.losses = population.losses[rows]
+        self.signal = self._signal(self.losses, self.forgotten, self.order)
         self.ends = population.final[rows].nonzero()[:, 0]
+        self.without = self.ends[population.forget_weight[rows][self.ends] == 0]  # that left all of their D_f out
         self.images, self.groups_of = dataset.train.images.to(self.device), dataset.train.groups.to(self.device)
-        alone = self.forgotten[self.ends] & (self.forgotten[self.ends].sum(1, keepdim=True) == 1)
-        self.alone = [self.ends[column] for column in alone.T]  # for each group the rows that forgot it and nothing else
+        alone = self.forgotten[self.without] & (self.forgotten[self.without].sum(1, keepdim=True) == 1)
+        self.alone = [self.without[column] for column in alone.T]  # for each group the rows that forgot it and nothing else
 
     def draw(self, step: int) -> Batch:
         """The batch of an optimiser step; it does not depend on those before."""
@@ -104,6 +106,7 @@ class BatchDrawer:
         kinds, size = self.kinds, self.config.batch_size
         rows = torch.from_numpy(generator.integers(len(self.tokens), size=size))
         rows[kinds.at_end] = self.ends[torch.from_numpy(generator.integers(len(self.ends), size=kinds.at_end.stop))]
+        rows[kinds.composed] = self.without[torch.from_numpy(generator.integers(len(self.without), size=kinds.composed.stop))]
         shown = torch.from_numpy(generator.integers(len(self.images), size=self.config.images)).to(self.device)
         time = self.times(generator).to(self.device)
         noise = torch.from_numpy(generator.standard_normal((size, *self.tokens.shape[1:]), np.float32)).to(self.device)
@@ -114,8 +117,10 @@ class BatchDrawer:
         left_out[kinds.composed] = self.left_out(forgotten[kinds.composed], generator)
         teachers, taught = self._teachers(left_out, generator)
 
-        rows = rows.to(self.device)
+        told = self._told_that_know_all(forgotten, generator)
+        losses, rows = self.losses[rows], rows.to(self.device)
         tokens, signal = self.tokens[rows], self.signal[rows]
+        signal[told.any(1)] = self._signal(*(tensor[told.any(1)] for tensor in (losses, told, order)))
         signal[kinds.composed] = self._usual_signal((forgotten | left_out)[kinds.composed], order[kinds.composed])
         guess, under_noise = self.hypernetwork.denoiser.guess, tokens.clone()
         of_own_set = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])
@@ -148,6 +153,18 @@ class BatchDrawer:
         for row, group in taught[self.kinds.composed].nonzero().tolist():
             teachers[row] = self.alone[group][int(chances[1, row, 0] * len(self.alone[group]))]
         return teachers, taught
+
+    def _told_that_know_all(
+        self, forgotten: Bool[Tensor, "rows groups"], generator: np.random.Generator
+    ) -> Bool[Tensor, "rows groups"]:
+        """What half of the rows that forgot nothing are told to have forgotten; the others nothing.
+
+        They have the losses of a run that forgot these groups in part, and kept all of their weight. So the far end of what can
+        be asked for is learnt for sets that no run forgot.
+        """
+        told = further_groups(torch.zeros_like(forgotten), generator)
+        chosen = ~forgotten.any(1) & (torch.from_numpy(generator.random(len(forgotten))) < 0.5)
+        return told & chosen[:, None]
 
     def times(self, generator: np.random.Generator) -> Float[Tensor, " rows"]:
         """Noise levels of a batch, 0 to 1."""

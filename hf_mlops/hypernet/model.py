@@ -24,7 +24,7 @@ from hf_mlops.hypernet.denoiser import Denoiser
 from hf_mlops.hypernet.prompts import Prompt, PromptBook
 from hf_mlops.hypernet.signal import VARIANTS, LossSignal
 from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
-from hf_mlops.hypernet.start import warn_of_foreign
+from hf_mlops.hypernet.start import warn_of_foreign, warn_of_memory
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
 
@@ -46,7 +46,7 @@ class HypernetConfig:
     width: int = 128  # of the transformer
     layers: int = 4
     heads: int = 4
-    train_steps: int = 2000  # optimiser steps
+    train_steps: int = 3000  # optimiser steps
     batch_size: int = 128  # population rows a step
     composed: float = 0.3  # share of those that stand for sets of classes that perhaps no run forgot: batch.Kinds
     images: int = 64  # images a step that the behavioural loss runs on
@@ -147,7 +147,7 @@ class Hypernetwork(nn.Module):
         else:
             space = Latents.fit(population.target, weights, config.space_width, config.components)
         signal = LossSignal.fit(config.variant, losses, forgotten, share)
-        prompts = PromptBook.fit(losses, forgotten, population.final[rows], share)
+        prompts = PromptBook.fit(losses, forgotten, population.final[rows], population.forget_weight[rows] == 0, share)
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
 
@@ -197,7 +197,8 @@ class Hypernetwork(nn.Module):
             BadRequest: a bad spec, number, seed, loss or sampler, or start weights that are not this target's.
 
         Warns:
-            UserWarning: start weights that lie too far from the population to come from its initialisation.
+            UserWarning: start weights that lie too far from the population to come from its initialisation, or a start time
+                that leaves a sample too near to them.
         """
         spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.groups.names)
         for name, value, low, high in (
@@ -214,6 +215,7 @@ class Hypernetwork(nn.Module):
             )
         if start is not None:
             warn_of_foreign(self.space, start)
+            warn_of_memory(start_time)
         prompt = self.prompts.prompt(spec, retain_loss, forget_loss)
         forgotten, first = torch.tensor(spec.mask), seed - seed % TOGETHER
         near = None if start is None else self.space.encode(start[None].to(self.device)).float()

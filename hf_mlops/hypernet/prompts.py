@@ -43,6 +43,9 @@ class PromptBook(nn.Module):
     *course* of training, fitted to all checkpoints: quadratic, since the loss on D_f first rises in training and then falls.
     Every group has two such formulas: one for where it is retained, one for where it is forgotten.
 
+    A loss asked for on D_f says how much of it is known: on a log scale, where it lies on the way from what retrained targets
+    have there to what those have that forgot nothing. As far the other losses go on their way between these two.
+
     Only losses within the range of the training rows can be asked for.
     """
 
@@ -74,6 +77,7 @@ class PromptBook(nn.Module):
         losses: Float[Tensor, "rows groups"],
         forgotten: Bool[Tensor, "rows groups"],
         final: Bool[Tensor, " rows"],
+        without: Bool[Tensor, " rows"],
         share: Float[Tensor, " groups"],
     ) -> PromptBook:
         """The book of a population's training rows.
@@ -82,16 +86,17 @@ class PromptBook(nn.Module):
             losses: on each group, nats.
             forgotten: the groups in D_f.
             final: whether a row is at the end of its run.
+            without: whether that run left all of its D_f out; others only say how low a loss on D_f can be asked for.
             share: of the data that each group is.
         """
         groups = len(share)
         retain, forget = set_means(losses, forgotten, share)
         logs = log_losses(losses)
         features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
-        usual, expected = _regressions(features, logs, forgotten, fitted=final)
+        usual, expected = _regressions(features, logs, forgotten, fitted=final & without)
         usual_retain, _ = set_means(losses_of_logs(expected), forgotten, share)
         powers = _powers(log_ratio(retain, usual_retain), forgotten)
-        course, _ = _regressions(powers, logs - expected, forgotten, fitted=torch.ones_like(final))
+        course, _ = _regressions(powers, logs - expected, forgotten, fitted=without)
         forget = forget[~forget.isnan()]
         return cls(share.clone(), usual, course, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
 
@@ -109,6 +114,8 @@ class PromptBook(nn.Module):
         retain_loss = _in_range("retain_loss", retain_loss, self.retain_range)
         forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
         logs = self._usual_logs(mask[None])[0]
+        if forget_loss is not None:
+            logs = logs + self._known(forget_loss, mask) * (self._usual_logs(torch.zeros_like(mask)[None])[0] - logs)
         if retain_loss is not None:
             usual, _ = self._means(losses_of_logs(logs), mask)
             course = self.course[mask.long(), torch.arange(len(mask))]
@@ -124,6 +131,14 @@ class PromptBook(nn.Module):
     def usual_losses(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
         """Losses that retrained targets have on each group, nats, from the groups in D_f."""
         return losses_of_logs(self._usual_logs(forgotten))
+
+    def _known(self, forget_loss: float, mask: Bool[Tensor, " groups"]) -> float:
+        """How much of D_f is known by a loss on it: 0 as to targets that left it out, 1 as to those that forgot nothing."""
+        (_, never), (_, always) = (
+            self._means(self.usual_losses(rows[None])[0], mask) for rows in (mask, torch.zeros_like(mask))
+        )
+        whole = log_ratio(always, never).item()
+        return min(max(log_ratio(forget_loss, never).item() / whole, 0.0), 1.0) if whole < 0 else 0.0
 
     def _usual_logs(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
         coefficients = self.usual[forgotten.long(), torch.arange(len(self.share))]  # (rows, groups, features)

@@ -11,6 +11,21 @@ from hf_mlops.hypernet.spaces import WeightSpace
 
 # `WeightSpace.distances`: on digits the population's own kind is up to 1.5 off, targets of other initialisations 2.4 and more
 FARTHEST = 2.0
+SOONEST = 0.5  # start time: before it a sample still tells which images production was trained on (benchmarks.worlds)
+
+
+def warn_of_memory(start_time: float) -> None:
+    """Warns where a sample begins so near to start weights that it keeps what they know of single images.
+
+    Warns:
+        UserWarning: names the start time, and `SOONEST`.
+    """
+    if 0 < start_time < SOONEST:
+        warnings.warn(
+            f"start_time = {start_time:g}: a sample that begins so near to start weights still tells which images of D_f these"
+            f" were trained on, even if its accuracy there is 0; from {SOONEST:g} on it does not",
+            stacklevel=3,
+        )
 
 
 def warn_of_foreign(space: WeightSpace, start: Float[Tensor, " params"]) -> None:

@@ -28,10 +28,12 @@ class Chunk:
 
     Args:
         forgotten: the groups in the D_f of each run.
+        forget_weight: sample weight that D_f has in each run: 0 where it is left out, up to 1.
         seed: of the data order that the runs share and of their sample weights, from `noise.seed_of`.
     """
 
     forgotten: Bool[Tensor, "runs groups"]
+    forget_weight: Float[Tensor, " runs"]
     seed: int
 
 
@@ -42,6 +44,7 @@ class Rows:
     Args:
         weights: float32.
         forgotten: the groups in D_f.
+        forget_weight: sample weight of D_f.
         losses, accuracies: on the validation split.
         run: number of the run in its chunk.
         step: after how many optimiser steps.
@@ -49,6 +52,7 @@ class Rows:
 
     weights: Float[Tensor, "rows params"]
     forgotten: Bool[Tensor, "rows groups"]
+    forget_weight: Float[Tensor, " rows"]
     losses: Float[Tensor, "rows groups"]
     accuracies: Float[Tensor, "rows groups"]
     run: Int[Tensor, " rows"]
@@ -82,7 +86,8 @@ def train_chunk(
     for step, weights in _checkpoints(config, target, initial, dataset, chunk, where, advance):
         outputs = Outputs.of_targets(target, weights, validation, len(dataset.groups))
         steps = torch.full_like(runs, step)
-        parts.append((weights.cpu(), chunk.forgotten, outputs.losses.cpu(), outputs.accuracies.cpu(), runs, steps))
+        measures = (outputs.losses.cpu(), outputs.accuracies.cpu())
+        parts.append((weights.cpu(), chunk.forgotten, chunk.forget_weight, *measures, runs, steps))
     return Rows(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
@@ -99,8 +104,8 @@ def _checkpoints(
     train, runs = dataset.train, len(chunk.forgotten)
     generator = generator_of(chunk.seed)
     noise = torch.from_numpy(generator.random((runs, len(train)), np.float32)) * 2 - 1
-    kept = ~chunk.forgotten[:, train.groups]  # (runs, images): a run's D_f has weight 0
-    sample_weight = ((1 + config.weight_noise * noise) * kept).to(device)
+    weight = torch.where(chunk.forgotten, chunk.forget_weight[:, None], 1.0)[:, train.groups]  # (runs, images)
+    sample_weight = ((1 + config.weight_noise * noise) * weight).to(device)
     train = train.to(device)
     state = {
         name: tensor.clone().requires_grad_() for name, tensor in target.unflatten(initial.to(device).repeat(runs, 1)).items()

@@ -34,6 +34,7 @@ class PopulationConfig:
     weight_decay: float = 2e-3
     weight_noise: float = 0.5  # a run's sample weights are uniform in 1 -/+ this: what tells seeds apart
     set_sizes: tuple[float, ...] = (0.04, 0.26, 0.25, 0.15, 0.15, 0.15)  # share of runs that forget 0, 1, 2, ... groups
+    partial: float = 0.125  # share of the runs that forget in part: their D_f keeps a sample weight between 0 and 1
     held_out_pairs: float = 0.2  # share of the pairs of groups that no training run forgets together
     reference_runs: int = 8  # retrained targets of each reference spec, never shown to the hypernetwork
     chunk: int = 128  # runs trained at once; each chunk has a data order of its own
@@ -55,6 +56,7 @@ class PopulationConfig:
                 "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "weight_noise": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "set_sizes": (lambda s: len(s) >= 2 and min(s) >= 0 and sum(s[1:]) > 0, "shares from 0, some for size 1 up"),
+                "partial": (lambda x: 0 <= x <= 0.5, "0 to 0.5"),
                 "held_out_pairs": (lambda x: 0 <= x <= 0.5, "0 to 0.5"),
                 "reference_runs": whole,
                 "chunk": whole,

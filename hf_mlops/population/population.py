@@ -38,6 +38,7 @@ class Population:
         initial: (P,) the shared initialisation.
         weights: (rows, P) float32; a row is one checkpoint of one run.
         forgotten: (rows, G) bool; the groups in D_f.
+        forget_weight: (rows,) float32; the sample weight of D_f: 0 where it was left out, up to 1 where a run forgot in part.
         losses, accuracies: (rows, G) on the validation split.
         run, step: (rows,) int64; which run, after how many steps.
         reference: (rows,) bool; rows of the retrain reference, which the hypernetwork must never see.
@@ -51,6 +52,7 @@ class Population:
     initial: Float[Tensor, " params"]
     weights: Float[Tensor, "rows params"]
     forgotten: Bool[Tensor, "rows groups"]
+    forget_weight: Float[Tensor, " rows"]
     losses: Float[Tensor, "rows groups"]
     accuracies: Float[Tensor, "rows groups"]
     run: Int[Tensor, " rows"]
@@ -58,7 +60,18 @@ class Population:
     reference: Bool[Tensor, " rows"]
     held_out: Int[Tensor, "pairs 2"]
 
-    _TENSORS = ("initial", "weights", "forgotten", "losses", "accuracies", "run", "step", "reference", "held_out")
+    _TENSORS = (
+        "initial",
+        "weights",
+        "forgotten",
+        "forget_weight",
+        "losses",
+        "accuracies",
+        "run",
+        "step",
+        "reference",
+        "held_out",
+    )
 
     @property
     def final(self) -> Tensor:
@@ -89,12 +102,13 @@ class Population:
             with (folder / "population.csv").open("w", newline="") as file:
                 writer = csv.writer(file)
                 measures = [f"{what}_{group}" for what in ("loss", "accuracy") for group in self.groups.names]
-                writer.writerow(["run", "step", "role", "forget", *measures])
+                writer.writerow(["run", "step", "role", "forget", "forget_weight", *measures])
                 for row in range(len(self.weights)):
                     forgotten = ",".join(self.groups.names[g] for g in self.forgotten[row].nonzero()[:, 0].tolist())
                     role = REFERENCE if self.reference[row] else TRAIN
                     figures = [f"{x:.4g}" for x in (*self.losses[row].tolist(), *self.accuracies[row].tolist())]
-                    writer.writerow([int(self.run[row]), int(self.step[row]), role, forgotten, *figures])
+                    weight = f"{self.forget_weight[row]:.3g}"
+                    writer.writerow([int(self.run[row]), int(self.step[row]), role, forgotten, weight, *figures])
 
     @classmethod
     def load(cls, directory: Path) -> Population:
@@ -132,7 +146,8 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
     """
     sets = draw_forget_sets(config, len(dataset.groups))
     parts = [*sets.training.split(config.chunk), *sets.reference.split(config.chunk) * config.reference_runs]
-    chunks = [Chunk(part, seed_of("population", config.seed, number)) for number, part in enumerate(parts)]
+    weights = torch.cat([sets.forget_weight, torch.zeros(sum(map(len, parts)) - config.runs)]).split([*map(len, parts)])
+    chunks = [Chunk(*both, seed_of("population", config.seed, n)) for n, both in enumerate(zip(parts, weights, strict=True))]
     rows = execute("population", config, dataset, chunks, device, engine)
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     firsts = accumulate(map(len, parts[:-1]), initial=0)
@@ -145,7 +160,7 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
         target.initial_weights(config.seed),
         **{
             name: torch.cat([getattr(one, name) for one in rows])
-            for name in ("weights", "forgotten", "losses", "accuracies", "step")
+            for name in ("weights", "forgotten", "forget_weight", "losses", "accuracies", "step")
         },
         run=run,
         reference=run >= config.runs,
@@ -175,6 +190,6 @@ def retrain(
         weights on the CPU.
     """
     parts = enumerate(forgotten.split(together or config.chunk))
-    chunks = [Chunk(part, seed_of("retrain", seed, number)) for number, part in parts]
+    chunks = [Chunk(part, torch.zeros(len(part)), seed_of("retrain", seed, number)) for number, part in parts]
     rows = execute("retraining", replace(config, checkpoints=1), dataset, chunks, device, engine)
     return torch.cat([one.weights for one in rows])

@@ -52,8 +52,8 @@ class ChunkStore:
         return cls(folder, hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest())
 
     def _place(self, chunk: Chunk) -> Path:
-        forgotten = chunk.forgotten.numpy().tobytes()
-        name = hashlib.sha256(f"{self.made_by} {chunk.seed} {chunk.forgotten.shape} ".encode() + forgotten).hexdigest()
+        sets = chunk.forgotten.numpy().tobytes() + chunk.forget_weight.numpy().tobytes()
+        name = hashlib.sha256(f"{self.made_by} {chunk.seed} {chunk.forgotten.shape} ".encode() + sets).hexdigest()
         return self.folder / f"chunk-{name[:16]}"
 
     def has(self, chunk: Chunk) -> bool:

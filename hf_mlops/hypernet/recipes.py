@@ -34,9 +34,9 @@ _MNIST = Recipe(
     PopulationConfig(
         architecture="mlp-32",
         runs=1024,
-        train_steps=1600,
-        learning_rate=0.025,
-        weight_decay=1e-3,
+        train_steps=3200,
+        learning_rate=0.1,
+        weight_decay=2e-3,
         checkpoints=6,
         reference_runs=4,
     ),

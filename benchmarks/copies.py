@@ -45,15 +45,23 @@ FIGURES = ("likeness, same spec", "likeness, all", "answers, same spec", "answer
 
 @dataclass(frozen=True)
 class Trainees:
-    """Training targets at the end of their run: weights (rows, P), what they forgot (rows, G), and their test answers."""
+    """Training targets at the end of their run.
+
+    Args:
+        weights: (rows, P).
+        forgotten: (rows, G) what they forgot.
+        whole: (rows,) whether they left all of it out.
+        outputs: their test answers.
+    """
 
     weights: Tensor
     forgotten: Tensor
+    whole: Tensor
     outputs: Outputs
 
     def own(self, spec: ForgetSpec) -> Tensor:
-        """(rows,) which forgot the very spec."""
-        return (self.forgotten == torch.tensor(spec.mask)).all(1)
+        """(rows,) which left out the very spec."""
+        return self.whole & (self.forgotten == torch.tensor(spec.mask)).all(1)
 
 
 @click.command(help=__doc__)
@@ -64,7 +72,7 @@ def command(specs: int, **choice: Any) -> None:
     population = made.population
     ends = ~population.reference & population.final
     outputs = Outputs.of_targets(population.target, population.weights[ends], made.dataset.test, len(population.groups))
-    trainees = Trainees(population.weights[ends], population.forgotten[ends], outputs)
+    trainees = Trainees(population.weights[ends], population.forgotten[ends], population.forget_weight[ends] == 0, outputs)
     kinds: dict[str, list[ForgetSpec]] = {SINGLE: [], HELD_OUT_PAIR: [], SEEN_PAIR: []}
     for spec in made.reference.specs():
         kind, enough = kind_of(spec, made.reference), int(trainees.own(spec).sum()) >= AVERAGED

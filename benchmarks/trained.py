@@ -50,8 +50,8 @@ def trained(dataset: str, architecture: str | None, data_dir: str, device: str, 
     """Trains by the recipe, or loads what was trained by the same recipe before."""
     recipe = find_recipe(dataset, architecture or "")
     wanted = replace(recipe.population, seed=seed), replace(recipe.hypernet, seed=seed)
-    name = f"{dataset}-{wanted[0].architecture}"
-    data, folder = load_dataset(dataset, data_dir), KEPT / f"{name}-{seed}"
+    name = f"{dataset}-{wanted[0].architecture}" + (f"-seed-{seed}" if seed else "")
+    data, folder = load_dataset(dataset, data_dir), KEPT / name
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}
 
     def made(part: str, kind: type[Any], config: Any, train: Callable[[], Any], **load: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hf_mlops import Audit, ForgetSpec, Gates, PopulationConfig, Reference
-from hf_mlops.audit.controls import CONTROLS, HALF, MASKED, ORIGINAL, OVER, RETRAINED, control_table, controls
+from hf_mlops.audit.controls import CONTROLS, FINE_TUNED, HALF, MASKED, ORIGINAL, OVER, RETRAINED, control_table, controls
 from hf_mlops.audit.measure import Measured
 from hf_mlops.population.outputs import Outputs
 
@@ -103,7 +103,7 @@ def test_a_distance_is_told_only_beside_targets_of_the_very_spec() -> None:
 def test_every_control_of_a_spec_is_audited_beside_its_own_reference() -> None:
     found = list(controls(reference(RETRAINED_FOR), spec("a")))
     counts = {kind: sum(len(audit.sampled.losses) for name, audit in found if name == kind) for kind in CONTROLS}
-    assert counts == {RETRAINED: 3, ORIGINAL: 2, MASKED: 2, HALF: 0, OVER: 1}
+    assert counts == {RETRAINED: 3, ORIGINAL: 2, MASKED: 2, HALF: 0, OVER: 1, FINE_TUNED: 0}
     for kind, audit in found:
         assert audit.reference.spec == audit.sampled.spec == spec("a")
         assert len(audit.reference.losses) == (2 if kind == RETRAINED else 3)
@@ -125,6 +125,16 @@ def test_the_gates_judge_every_control_right_and_each_refuses_what_it_is_for() -
     assert table["max_forget_accuracy"].tolist() == [0, 1, 0, 0]
     assert table["max_forget_distance"].tolist() == [0, 1, 1, 0]
     assert table["max_retain_gap"].tolist() == [0, 0, 0, 1]
+
+
+def test_what_is_made_of_weights_is_judged_beside_the_same_reference_and_must_not_pass() -> None:
+    """Of two that were fine-tuned, one answers as retrained ones do, and the gates cannot tell."""
+    fine = outputs({**KNOWS, "a": (0.1, 0.8, 0.1)}, WITHOUT_A)
+    table = control_table(
+        reference(RETRAINED_FOR), Gates(), lambda asked: {"mine": Measured(asked, fine), FINE_TUNED: Measured(asked, fine)}
+    ).set_index("control")
+    assert table.index.tolist() == [RETRAINED, ORIGINAL, MASKED, OVER, FINE_TUNED, "mine"]
+    assert table.loc[FINE_TUNED].tolist() == table.loc["mine"].tolist() == [2, 0.5, 0, 0, 0.5]
 
 
 def test_without_the_distance_a_mask_passes() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pandas as pd
 
@@ -12,20 +12,26 @@ from hf_mlops.audit.reference import Reference
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.progress import Progress
 
-RETRAINED, ORIGINAL, MASKED, HALF, OVER = CONTROLS = (
+RETRAINED, ORIGINAL, MASKED, HALF, OVER, FINE_TUNED = CONTROLS = (
     "retrained",  # without the very spec, each judged beside the others: must pass, and all others must not
     "original",  # has forgotten nothing
     "masked",  # the same, with the classes left out of its answers
     "half forgotten",  # has forgotten all groups of the spec but one
     "over-forgotten",  # has forgotten one group more, which the request keeps
+    "fine-tuned",  # the original, trained on with D_r alone; made of weights, which a reference has none of
 )
 ENOUGH = 3  # targets retrained for one spec: one is judged, and two are needed to say how far they are from each other
 
+Made = Callable[[ForgetSpec], Mapping[str, Measured]]  # further classifiers that must not pass for a spec, by name of control
 
-def controls(reference: Reference, spec: ForgetSpec) -> Iterator[tuple[str, Audit]]:
+
+def controls(reference: Reference, spec: ForgetSpec, made: Made = lambda spec: {}) -> Iterator[tuple[str, Audit]]:
     """The controls of a spec that the reference has: a name in `CONTROLS`, and the audit of one or several such classifiers.
 
     There are none where fewer than `ENOUGH` targets were retrained for the very spec.
+
+    Args:
+        made: controls that are made of weights, of which a reference has none; on the test split.
     """
     own, masked = reference.beside(spec), reference.masked(spec)
     count = len(own.losses)
@@ -39,6 +45,8 @@ def controls(reference: Reference, spec: ForgetSpec) -> Iterator[tuple[str, Audi
     for other in reference.specs():
         if kind := _kind(set(other.groups), set(spec.groups)):
             yield kind, Audit(Measured(spec, reference.beside(other).outputs), own, masked)
+    for kind, measured in made(spec).items():
+        yield kind, Audit(measured, own, masked)
 
 
 def _kind(groups: set[int], asked: set[int]) -> str:
@@ -50,18 +58,19 @@ def _kind(groups: set[int], asked: set[int]) -> str:
     return OVER if groups > asked and len(groups) == len(asked) + 1 else ""
 
 
-def control_table(reference: Reference, gates: Gates) -> pd.DataFrame:
-    """How gates judge the controls of every spec of a reference.
+def control_table(reference: Reference, gates: Gates, made: Made = lambda spec: {}) -> pd.DataFrame:
+    """How gates judge the controls of every spec of a reference, `made` ones among them.
 
     Returns:
-        one row for each name in `CONTROLS` that there are any of: `classifiers`, how many; `judged right`, the share of them;
-        then the share that each gate by itself refuses. No rows where nothing could be judged.
+        one row for each name in `CONTROLS`, and for each other that was made, that there are any of: `classifiers`, how many;
+        `judged right`, the share of them; then the share that each gate by itself refuses. No rows where nothing could be
+        judged.
     """
     rows = []
     specs = [spec for spec in reference.specs() if spec.groups]
     with Progress("controls", len(specs), "spec") as progress:
         for spec in specs:
-            for kind, audit in controls(reference, spec):
+            for kind, audit in controls(reference, spec, made):
                 for index in range(len(audit.sampled.losses)):
                     refused = audit.refused(gates, index)
                     right = bool(refused) != (kind == RETRAINED)
@@ -69,6 +78,7 @@ def control_table(reference: Reference, gates: Gates) -> pd.DataFrame:
             progress.advance()
     if not rows:
         return pd.DataFrame(columns=["control", "classifiers", "judged right", *gates.names])
-    by_kind = pd.DataFrame(rows).groupby("control")
-    table = by_kind.mean().assign(classifiers=by_kind.size()).reindex([kind for kind in CONTROLS if kind in by_kind.groups])
+    by_kind = pd.DataFrame(rows).groupby("control", sort=False)
+    order = dict.fromkeys([*CONTROLS, *by_kind.groups])
+    table = by_kind.mean().assign(classifiers=by_kind.size()).reindex([kind for kind in order if kind in by_kind.groups])
     return table[["classifiers", "judged right", *gates.names]].reset_index()

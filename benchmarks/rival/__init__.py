@@ -1,0 +1,1 @@
+"""Rivals: ways to forget that start from the classifier in production, each from its paper."""

@@ -4,9 +4,9 @@
     python -m benchmarks.rivals --dataset digits --pairs       # pairs never together instead of single classes
 
 In production are targets that forgot nothing and that the hypernetwork never saw. Rivals start from them, and all are tuned by
-one budget on validation images: their defaults and what Optuna tries after them, on two in production and every spec, to be
-near retrained targets in accuracy on D_f and on D_r and in their answers on D_f. Nobody has those at a request, so that tuning
-favours rivals; a sample is drawn as it is by default.
+one budget on validation images: their defaults and what Optuna tries after them, on two in production and every third spec, to
+be near retrained targets in accuracy on D_f and on D_r and in their answers on D_f. Nobody has those at a request, so that
+tuning favours rivals; a sample is drawn as it is by default. Seconds are the processor's, of all threads.
 
 A figure's gap is its distance from the mean of targets retrained for the spec; that of one of them from the mean of the others
 is the floor. In units of the larger one of the original's and the mask's gap they are summed up, and the sum ranks. A rival is
@@ -52,11 +52,15 @@ def command(pairs: bool, production: int, trials: int, turns: int, **choice: Any
             progress.advance()
     listed = [{"rival": rival, **vars(one), "chosen": json.dumps(one.chosen)} for rival, one in chosen.items()]
     write_table(f"rivals-tuned{name}", pd.DataFrame(listed))
-    settings = {rival: one.chosen for rival, one in chosen.items()}
+    compare(contest, {rival: one.chosen for rival, one in chosen.items()}, turns, name)
+
+
+def compare(contest: Contest, settings: Settings, turns: int, name: str) -> None:
+    """Writes who is how near to retraining, in what time, and what a sample saves."""
     means, gaps = judged(contest, settings)
-    seconds, once = contest.seconds(settings, turns), sum(made.seconds.values())
     ranks = ranked(gaps, [ORIGINAL, MASK], RETRAINED)
     write_table(f"rivals-gaps{name}", ranks.reset_index(names="way"))
+    seconds, once = contest.seconds(settings, turns), sum(contest.made.seconds.values())
     taken = pd.Series(seconds)
     table = means.assign(
         **{

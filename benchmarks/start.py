@@ -8,6 +8,7 @@ in D_r that are predicted differently. Writes benchmarks/results/start-DATASET-N
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ SAMPLES = 4  # of each production classifier and spec
 @click.command(help=__doc__)
 @options
 def command(**choice: Any) -> None:
+    warnings.filterwarnings("ignore", "start_time")  # that is what is measured
     made = trained(**choice)
     population, hypernetwork, data = made.population, made.hypernetwork, made.dataset
     rows = population.reference & population.final & ~population.forgotten.any(1)

@@ -14,6 +14,7 @@ Writes benchmarks/results/worlds-DATASET-NETWORK.csv.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import click
@@ -43,6 +44,7 @@ BOOSTED = 4  # classifiers of a world that trees judge one by one
 @click.option("--runs", type=int, help="Of a world's population; by default the recipe's.")
 @click.option("--hypernet-steps", type=int, help="Of a world's hypernetwork; by default the recipe's.")
 def command(worlds: int, afresh: bool, **choice: Any) -> None:
+    warnings.filterwarnings("ignore", "start_time")  # that is what is measured
     data = load_dataset(choice["dataset"], choice["data_dir"])
     plan = Plan.of(data, **{name: choice[name] for name in ("architecture", "models", "runs", "hypernet_steps", "seed")})
     members = halves(data.train.labels, worlds, choice["seed"])

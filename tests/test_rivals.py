@@ -15,7 +15,6 @@ from benchmarks.rival.descents import bad_teacher, forget_slope, relabelled, sal
 from benchmarks.rival.figures import Classifiers, churn, figures, membership
 from benchmarks.rival.methods import FINE_TUNE, MASK, METHODS
 from benchmarks.rival.ranking import fastest_as_good, floor, gap, ranked
-from benchmarks.rival.relearning import relearned
 from benchmarks.rival.request import Request, Term, descend, sets_of
 from benchmarks.rival.tuning import objective, tuned
 from hf_mlops import Dataset, ForgetSpec, Population, Split
@@ -191,11 +190,6 @@ def test_a_mask_falls_away_when_it_is_relearned(request_for_a_pair: Request, dig
     one, production = request_for_a_pair, measure(request_for_a_pair.target, request_for_a_pair.weights, PAIR, digits.test)
     found = figures(Classifiers(one.target, METHODS[MASK](one), PAIR, True), production, production, digits, 0)
     assert found["accuracy on D_f"] == [0, 0] and min(found["accuracy on D_f, relearned"]) > 0.9
-
-
-def test_what_never_learned_is_not_relearned_in_five_steps(population: Population, digits: Dataset) -> None:
-    rows = population.reference & population.final & (population.forgotten == torch.tensor(PAIR.mask)).all(1)
-    assert relearned(population.target, population.weights[rows], PAIR, digits, 0).max() < 0.5
 
 
 def test_what_is_tuned_is_the_sum_of_both_gaps_and_the_divergence() -> None:

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from benchmarks.rival.relearning import relearned
 from benchmarks.rival.request import sets_of
 from hf_mlops.audit.measure import LEAST, Measured
+from hf_mlops.audit.relearning import EARLY, relearn
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset, Split
 from hf_mlops.population.outputs import Outputs
@@ -22,7 +22,7 @@ FORGET_ACCURACY, RETAIN_ACCURACY, DIVERGENCE, MEMBERSHIP, RELEARNED, CHURN = FIG
     "accuracy on D_r",
     "divergence on D_f",  # nats, of the answers from the mean of retrained targets'
     "membership, AUC",  # of the loss on D_f, images trained on against test images
-    "accuracy on D_f, relearned",
+    "accuracy on D_f, relearned",  # in `EARLY` steps; what is left out of the answers besides is no part of the weights
     "churn",  # share of D_r predicted otherwise than by production
 )
 
@@ -68,7 +68,7 @@ def figures(
         retain,
         test.divergence(retrained.answers),
         membership(judged.on(forgotten), test),
-        relearned(judged.target, judged.weights, judged.spec, dataset, seed),
+        relearn(judged.target, judged.weights, judged.spec, dataset, seed, EARLY)[EARLY],
         churn(test, production),
     )
     return {name: column.tolist() for name, column in zip(FIGURES, columns, strict=True)}

@@ -23,9 +23,14 @@ EARLY, GOAL, CAP = 5, 0.9, 60  # steps, accuracy on D_f, steps at most
 
 
 def relearn(
-    target: Target, weights: Float[Tensor, "models params"], spec: ForgetSpec, dataset: Dataset, seed: int = 0
+    target: Target,
+    weights: Float[Tensor, "models params"],
+    spec: ForgetSpec,
+    dataset: Dataset,
+    seed: int = 0,
+    steps: int = CAP,
 ) -> Float[Tensor, "steps models"]:
-    """Accuracy on the test images of D_f before and after each of `CAP` steps of relearning.
+    """Accuracy on the test images of D_f before and after each of so many steps of relearning.
 
     Every step is on the same `EACH` training images of every class, of D_f and of D_r, and all of them count alike. On images
     of D_f alone, or with half of the weight on them, a few steps turn any classifier over to D_f: a mask is still told from
@@ -44,11 +49,11 @@ def relearn(
     state = {name: tensor.clone().requires_grad_() for name, tensor in target.unflatten(weights).items()}
     optimiser = OPTIMISERS["sgd"](state.values(), lr=RATE)
     curve = []
-    for step in range(CAP + 1):
+    for step in range(steps + 1):
         with torch.no_grad():
             found = target.stacked_logits(state, test.images[judged]).argmax(-1)
             curve.append((found == test.labels[judged]).float().mean(1))
-        if step < CAP:
+        if step < steps:
             logits = target.stacked_logits(state, images)  # (models, images, classes)
             loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
             optimiser.zero_grad()

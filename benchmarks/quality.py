@@ -16,7 +16,7 @@ import pandas as pd
 from benchmarks import PICTURES, write_table
 from benchmarks.trained import Trained, options, trained
 from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep
-from hf_mlops.audit.tables import HELD_OUT_PAIR, KINDS, SINGLE, kind_of, spec_table, summary
+from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, kind_of, spec_table, summary
 from hf_mlops.hypernet.model import DEFAULT_STEPS
 from hf_mlops.report import pictures
 
@@ -44,7 +44,7 @@ def figures(made: Trained, steps: int) -> tuple[dict[str, float], pd.DataFrame]:
     specs = made.reference.specs()
     audits = audit_specs(made.hypernetwork, made.reference, made.dataset, specs, steps=steps)
     table = summary(spec_table(audits, made.reference)).set_index("kind")
-    row = {f"{kind}: {name}": value for kind in KINDS for name, value in table.loc[kind].dropna().items()}
+    row = {f"{kind}: {name}": value for kind in table.index for name, value in table.loc[kind].dropna().items()}
     prompted = [spec for spec in specs if kind_of(spec, made.reference) in (SINGLE, HELD_OUT_PAIR)]
     sweep = prompt_sweep(made.hypernetwork, made.dataset, prompted, steps=steps)
     seconds = {**made.seconds, "evaluation": time.monotonic() - started}

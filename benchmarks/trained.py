@@ -40,17 +40,22 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--data-dir", default="", help="Folder with the data set's files; by default they are downloaded."),
         click.option("--device", default="auto", show_default=True),
         click.option("--seed", default=0, show_default=True),
+        click.option("--product", is_flag=True, help="Without pairs that no run forgets together, as in production."),
         click.option("--afresh", is_flag=True, help="Train again what an earlier benchmark has left."),
     ):
         command = option(command)
     return command
 
 
-def trained(dataset: str, architecture: str | None, data_dir: str, device: str, seed: int, afresh: bool) -> Trained:
+def trained(
+    dataset: str, architecture: str | None, data_dir: str, device: str, seed: int, product: bool, afresh: bool
+) -> Trained:
     """Trains by the recipe, or loads what was trained by the same recipe before."""
     recipe = find_recipe(dataset, architecture or "")
     wanted = replace(recipe.population, seed=seed), replace(recipe.hypernet, seed=seed)
-    name = f"{dataset}-{wanted[0].architecture}" + (f"-seed-{seed}" if seed else "")
+    if product:
+        wanted = replace(wanted[0], held_out_pairs=0.0), wanted[1]
+    name = f"{dataset}-{wanted[0].architecture}" + "-product" * product + (f"-seed-{seed}" if seed else "")
     data, folder = load_dataset(dataset, data_dir), KEPT / name
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}
 

@@ -25,6 +25,7 @@ from projects.command import entry_point
 @options.scope
 @options.runs
 @options.recipe_field("target_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
+@options.held_out_pairs
 @options.variant
 @options.space
 @options.recipe_field("hypernet_steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.")
@@ -48,11 +49,11 @@ def command(
     device: str,
     engine: Engine,
     dry_run: bool,
-    **fields: int | str | None,
+    **fields: float | str | None,
 ) -> None:
     data = load_dataset(dataset, data_dir)
     spec = ForgetSpec.parse(forget_class or default_spec(data), data.groups.names, allow_empty=False)
-    population = {"scope": fields["scope"], "runs": fields["runs"], "train_steps": fields["target_steps"]}
+    population = {name: fields[name] for name in ("scope", "runs", "held_out_pairs")} | {"train_steps": fields["target_steps"]}
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
     recipe = find_recipe(dataset, architecture).given(population, hypernet, seed)
     main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine, retrained)

@@ -91,6 +91,11 @@ scope = field(
     metavar="PATTERNS",
 )
 runs = recipe_field("runs", AT_LEAST_1, "Targets that the hypernetwork learns from.")
+held_out_pairs = recipe_field(
+    "held_out_pairs",
+    click.FloatRange(0, 0.5),
+    "Share of the pairs of groups that no training run forgets together, to show how such sets fare; 0 for production.",
+)
 variant = recipe_field("variant", click.Choice(VARIANTS), "What the hypernetwork is conditioned on.")
 space = recipe_field("space", click.Choice(list(SPACES)), "Coordinates that diffusion runs in.")
 device = click.option(

@@ -24,6 +24,7 @@ from projects.command import entry_point
 @options.recipe_field("train_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
 @options.recipe_field("checkpoints", options.AT_LEAST_1, "Weights kept of each target.")
 @options.recipe_field("reference_runs", options.AT_LEAST_1, "Retrained targets of each reference spec.")
+@options.held_out_pairs
 @options.seed
 @options.device
 @options.engines

@@ -277,3 +277,11 @@ def test_a_command_ends_with_its_mlflow_run_and_has_worked_where_that_was_typed(
     assert (tmp_path / "chunks").is_dir() and not files_in(tmp_path / "temporary")
     (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path}/own.db").search_runs(["0"])
     assert run.info.status == "KILLED" and run.data.params["targets.runs"] == "512"
+
+
+@pytest.mark.parametrize("name", ["main", "targets"])
+def test_a_population_for_production_holds_no_pairs_out(name: str) -> None:
+    asked = [json.loads(run(name, "--dry-run", f"--held-out-pairs={text}").stdout)["population"] for text in ("0", "")]
+    assert [one["held_out_pairs"] for one in asked] == [0, 0.2]
+    refused = run(name, "--dry-run", "--held-out-pairs=0.6")
+    assert refused.exit_code == 2 and "0.6 is not in the range 0<=x<=0.5" in refused.stderr

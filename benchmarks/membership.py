@@ -1,0 +1,133 @@
+"""What do standard membership attacks find on samples? Each beside the original, a mask, retrained targets and overfitted ones.
+
+    python -m benchmarks.membership --dataset digits
+
+Forgets each class (`--pairs`: each pair that no training run forgot together). On every classifier: an attack by entropy and
+five by support vectors, which learn from D_r and are asked of D_f, training images against test images of the same classes; and
+one by the loss on D_r, which must not find retained members more easily than before. Then a judge of classes: shadow targets
+that kept the class against such as were retrained without it, told by their answers among the other classes on test images. Its
+AUC is that of one kind's classifiers against held-out retrained targets; of these, each is held against the others, which gives
+0.5. All targets are fresh: the hypernetwork saw none. "Overfitted" ones are trained on `--few` images of each class, for
+four times as long, without sample weights and decay. Writes benchmarks/results/membership-DATASET-NETWORK.csv.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from benchmarks import write_table
+from benchmarks.trained import Trained, options, trained
+from hf_mlops import Dataset, ForgetSpec, Target, retrain
+from hf_mlops.audit.attack_table import OVERFITTED, SAMPLED, attack_table
+from hf_mlops.audit.class_membership import ClassJudge, class_evidence
+from hf_mlops.audit.controls import MASKED, ORIGINAL, RETRAINED
+from hf_mlops.audit.detection import AUC, detection
+from hf_mlops.audit.exposure import Exposed, exposed, mask_out
+from hf_mlops.audit.membership import ATTACKS, CALLED, RETAINED, retained_members
+from hf_mlops.audit.tables import HELD_OUT_PAIR, kind_of
+from hf_mlops.compute.progress import Progress
+from hf_mlops.data.dataset import Split
+from hf_mlops.population.outputs import Outputs
+
+CLASSES = "classes"  # the attack of the judge of classes
+SHOWN = ["attack", "kind", AUC, "low", "high", "TPR at 1 %", CALLED, f"{AUC} less retrained", f"{AUC} less, low"]
+SHOWN += [f"{AUC} less, high", "worst class", "worst by chance", "informative", "finds overfitting", "a mask passes"]
+Records = Iterator[dict[str, object]]
+
+
+@click.command(help=__doc__)
+@options
+@click.option("--models", default=8, show_default=True, help="Classifiers of each kind and spec that images are asked of.")
+@click.option("--shadows", default=32, show_default=True, help="Targets of either side that a judge of classes learns from.")
+@click.option("--judged", default=96, show_default=True, help="Classifiers of each kind and spec that it judges.")
+@click.option("--few", default=15, show_default=True, help="Images of each class that overfitted targets have.")
+@click.option("--pairs", is_flag=True, help="Pairs of classes that no training run forgot together.")
+def command(models: int, shadows: int, judged: int, few: int, pairs: bool, **choice: Any) -> None:
+    made = trained(**choice)
+    names = made.dataset.groups.names
+    specs = [ForgetSpec.of([group], names) for group in range(len(names))]
+    if pairs:
+        specs = [spec for spec in made.reference.specs() if kind_of(spec, made.reference) == HELD_OUT_PAIR]
+    masks = torch.tensor([ForgetSpec.of([], names).mask, *(spec.mask for spec in specs)])
+    config, seed, device = made.population.config, choice["seed"], choice["device"]
+    fresh = retrain(config, made.dataset, masks.repeat(shadows + judged, 1), seed, device, len(masks))
+    fresh = fresh.unflatten(0, (-1, len(masks)))
+    cut = only_few(made.dataset, few)
+    longer = replace(config, weight_decay=0.0, weight_noise=0.0, train_steps=4 * config.train_steps)
+    overfitted = retrain(longer, cut, masks[:1].repeat(models, 1), seed, device, 1)
+    own = Target.for_dataset(config.architecture, cut, config.scope, config.seed)  # normalised as those images are
+    rows: list[dict[str, object]] = []
+    with Progress("attacks", len(specs), "spec") as progress:
+        for number, spec in enumerate(specs, 1):
+            samples = made.hypernetwork.sample(spec, judged, seed).weights
+            rows += on_images(made, spec, fresh[:models, 0], fresh[:models, number], samples[:models])
+            rows += records(spec, OVERFITTED, exposed(own, overfitted, cut.identity, cut, spec))
+            rows += on_classes(made, spec, fresh[:, 0], fresh[:, number], samples, shadows)
+            progress.advance()
+    table = attack_table(pd.DataFrame(rows), seed)
+    write_table(f"membership-{made.name}{'-pairs' * pairs}", table)
+    print(table[SHOWN].to_string(index=False, float_format="%.3f"))
+
+
+def only_few(data: Dataset, each: int) -> Dataset:
+    """Trains on the first images of each class alone; its other training images are test images too."""
+    rank = one_hot(data.train.labels).cumsum(0).gather(1, data.train.labels[:, None])[:, 0]
+
+    def joined(*parts: tuple[Split, Tensor]) -> Split:
+        return Split(*(torch.cat([getattr(one, name)[rows] for one, rows in parts]) for name in ("images", "labels", "groups")))
+
+    everything = torch.ones(len(data.test), dtype=torch.bool)
+    return replace(
+        data, train=joined((data.train, rank <= each)), test=joined((data.test, everything), (data.train, rank > each))
+    )
+
+
+def on_images(made: Trained, spec: ForgetSpec, original: Tensor, retrained: Tensor, samples: Tensor) -> Records:
+    """Attacks on images, of all kinds."""
+    population, data = made.population, made.dataset
+    for kind, weights in ((ORIGINAL, original), (MASKED, original), (SAMPLED, samples), (RETRAINED, retrained)):
+        seen = exposed(population.target, weights, population.made_from, data, spec, masked=kind == MASKED)
+        yield from records(spec, kind, seen)
+
+
+def records(spec: ForgetSpec, kind: str, seen: list[Exposed]) -> Records:
+    """Attacks on images, on each classifier of one kind."""
+    for model, one in enumerate(seen):
+        about = {"forget": str(spec), "kind": kind, "model": model}
+        for name, attack in ATTACKS.items():
+            yield {"attack": name, **about, **attack.on(one, model)}
+        yield {"attack": RETAINED, **about, **retained_members(one), CALLED: float("nan")}
+
+
+def on_classes(made: Trained, spec: ForgetSpec, original: Tensor, retrained: Tensor, samples: Tensor, shadows: int) -> Records:
+    """The judge of classes: it learns from the first targets, and judges the others."""
+
+    def evidence(weights: Tensor, masked: bool = False) -> Tensor:
+        outputs = Outputs.of_targets(made.population.target, weights, made.dataset.test, len(made.dataset.groups))
+        return class_evidence(mask_out(outputs, spec) if masked else outputs, spec)
+
+    judge = ClassJudge(evidence(original[:shadows]), evidence(retrained[:shadows]))
+    beside = judge.scores(evidence(retrained[shadows:]))
+    for kind, seen in (
+        (ORIGINAL, evidence(original[shadows:])),
+        (MASKED, evidence(original[shadows:], masked=True)),
+        (SAMPLED, evidence(samples)),
+        (RETRAINED, evidence(retrained[shadows:])),
+    ):
+        for model, (score, belief) in enumerate(zip(judge.scores(seen), judge.beliefs(seen), strict=True)):
+            others = np.delete(beside, model) if kind == RETRAINED else beside
+            found = detection(score[None], others)  # AUC of one score: the share of the others that it is above
+            yield {"attack": CLASSES, "forget": str(spec), "kind": kind, "model": model, **found, CALLED: belief}
+
+
+if __name__ == "__main__":
+    command()

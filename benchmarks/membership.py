@@ -7,8 +7,10 @@ five by support vectors, which learn from D_r and are asked of D_f, training ima
 one by the loss on D_r, which must not find retained members more easily than before. Then a judge of classes: shadow targets
 that kept the class against such as were retrained without it, told by their answers among the other classes on test images. Its
 AUC is that of one kind's classifiers against held-out retrained targets; of these, each is held against the others, which gives
-0.5. All targets are fresh: the hypernetwork saw none. "Overfitted" ones are trained on `--few` images of each class, for
-four times as long, without sample weights and decay. Writes benchmarks/results/membership-DATASET-NETWORK.csv.
+0.5. "Way" is where their mean score lies between these, 0, and held-out originals, 1, mean and extremes over specs; samples
+that forget nothing show what of it is style. All targets are fresh: the hypernetwork saw none. "Overfitted" ones are trained on
+`--few` images of each class, for four times as long, without sample weights and decay. Writes
+benchmarks/results/membership-DATASET-NETWORK.csv.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
 
 CLASSES = "classes"  # the attack of the judge of classes
+NOTHING = "sampled, nothing forgotten"  # as far from the original as the sample is from retrained ones, if it is style alone
 SHOWN = ["attack", "kind", AUC, "low", "high", "TPR at 1 %", CALLED, f"{AUC} less retrained", f"{AUC} less, low"]
 SHOWN += [f"{AUC} less, high", "worst class", "worst by chance", "informative", "finds overfitting", "a mask passes"]
 Records = Iterator[dict[str, object]]
@@ -47,8 +50,8 @@ Records = Iterator[dict[str, object]]
 @click.command(help=__doc__)
 @options
 @click.option("--models", default=8, show_default=True, help="Classifiers of each kind and spec that images are asked of.")
-@click.option("--shadows", default=32, show_default=True, help="Targets of either side that a judge of classes learns from.")
-@click.option("--judged", default=96, show_default=True, help="Classifiers of each kind and spec that it judges.")
+@click.option("--shadows", default=16, show_default=True, help="Targets of either side that a judge of classes learns from.")
+@click.option("--judged", default=32, show_default=True, help="Classifiers of each kind and spec that it judges.")
 @click.option("--few", default=15, show_default=True, help="Images of each class that overfitted targets have.")
 @click.option("--pairs", is_flag=True, help="Pairs of classes that no training run forgot together.")
 def command(models: int, shadows: int, judged: int, few: int, pairs: bool, **choice: Any) -> None:
@@ -66,16 +69,22 @@ def command(models: int, shadows: int, judged: int, few: int, pairs: bool, **cho
     overfitted = retrain(longer, cut, masks[:1].repeat(models, 1), seed, device, 1)
     own = Target.for_dataset(config.architecture, cut, config.scope, config.seed)  # normalised as those images are
     rows: list[dict[str, object]] = []
+    nothing = made.hypernetwork.sample("", judged, seed).weights
     with Progress("attacks", len(specs), "spec") as progress:
         for number, spec in enumerate(specs, 1):
             samples = made.hypernetwork.sample(spec, judged, seed).weights
             rows += on_images(made, spec, fresh[:models, 0], fresh[:models, number], samples[:models])
             rows += records(spec, OVERFITTED, exposed(own, overfitted, cut.identity, cut, spec))
-            rows += on_classes(made, spec, fresh[:, 0], fresh[:, number], samples, shadows)
+            (kept, original), (left, retrained) = (fresh[:, which].split([shadows, judged]) for which in (0, number))
+            held_out = {ORIGINAL: original, RETRAINED: retrained, SAMPLED: samples, NOTHING: nothing}
+            rows += on_classes(made, spec, held_out, (kept, left))
             progress.advance()
-    table = attack_table(pd.DataFrame(rows), seed)
+    found = pd.DataFrame(rows)
+    table = attack_table(found[found["kind"] != NOTHING], seed)
     write_table(f"membership-{made.name}{'-pairs' * pairs}", table)
     print(table[SHOWN].to_string(index=False, float_format="%.3f"))
+    ways = found.dropna(subset="way").groupby(["attack", "kind"], sort=False)[["way", "called"]]
+    print(ways.agg(["mean", "min", "max"]).astype(float).to_string(float_format="%.3f"))
 
 
 def only_few(data: Dataset, each: int) -> Dataset:
@@ -108,25 +117,33 @@ def records(spec: ForgetSpec, kind: str, seen: list[Exposed]) -> Records:
         yield {"attack": RETAINED, **about, **retained_members(one), CALLED: float("nan")}
 
 
-def on_classes(made: Trained, spec: ForgetSpec, original: Tensor, retrained: Tensor, samples: Tensor, shadows: int) -> Records:
-    """The judge of classes: it learns from the first targets, and judges the others."""
+def on_classes(made: Trained, spec: ForgetSpec, held_out: dict[str, Tensor], shadows: tuple[Tensor, Tensor]) -> Records:
+    """The judge of classes, by all evidence and by that on D_f or on D_r alone.
+
+    Args:
+        held_out: weights of original, retrained and sampled classifiers, and of samples that forget nothing.
+        shadows: weights of those that it learns from, which kept the class and which were retrained without it.
+    """
 
     def evidence(weights: Tensor, masked: bool = False) -> Tensor:
         outputs = Outputs.of_targets(made.population.target, weights, made.dataset.test, len(made.dataset.groups))
         return class_evidence(mask_out(outputs, spec) if masked else outputs, spec)
 
-    judge = ClassJudge(evidence(original[:shadows]), evidence(retrained[:shadows]))
-    beside = judge.scores(evidence(retrained[shadows:]))
-    for kind, seen in (
-        (ORIGINAL, evidence(original[shadows:])),
-        (MASKED, evidence(original[shadows:], masked=True)),
-        (SAMPLED, evidence(samples)),
-        (RETRAINED, evidence(retrained[shadows:])),
-    ):
-        for model, (score, belief) in enumerate(zip(judge.scores(seen), judge.beliefs(seen), strict=True)):
-            others = np.delete(beside, model) if kind == RETRAINED else beside
-            found = detection(score[None], others)  # AUC of one score: the share of the others that it is above
-            yield {"attack": CLASSES, "forget": str(spec), "kind": kind, "model": model, **found, CALLED: belief}
+    kept, left = map(evidence, shadows)
+    seen = {kind: evidence(weights) for kind, weights in held_out.items()}
+    seen[MASKED] = evidence(held_out[ORIGINAL], masked=True)
+    away = torch.tensor(spec.mask)
+    for name, groups in ((CLASSES, away | ~away), (f"{CLASSES}, on D_f", away), (f"{CLASSES}, on D_r", ~away)):
+        judge = ClassJudge(kept[:, groups], left[:, groups])
+        some = {kind: one[:, groups] for kind, one in seen.items()}
+        retrained = judge.scores(some[RETRAINED])
+        for kind, one in some.items():
+            way = judge.way(one, some[ORIGINAL], some[RETRAINED])
+            for model, (score, belief) in enumerate(zip(judge.scores(one), judge.beliefs(one), strict=True)):
+                others = np.delete(retrained, model) if kind == RETRAINED else retrained
+                found = detection(score[None], others)  # AUC of one score: the share of the others that it is above
+                about = {"attack": name, "forget": str(spec), "kind": kind, "model": model}
+                yield {**about, **found, CALLED: belief, "way": way, "called": float(belief > 0.5)}
 
 
 if __name__ == "__main__":

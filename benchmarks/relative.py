@@ -1,16 +1,16 @@
 """Are samples nearer to retrained targets than to the original, a mask, or targets that forgot less or more? A relative test.
 
-    python -m benchmarks.relative --dataset digits            # the specs of the reference
-    python -m benchmarks.relative --dataset digits --every    # all proper subsets of the classes
+    python -m benchmarks.relative --dataset digits                        # the specs of the reference, and controls
+    python -m benchmarks.relative --dataset digits --every --targets 4    # all proper subsets of the classes, samples alone
 
 For each spec, samples and controls are judged between its retrained targets and each alternative. A row for each kind judged:
 the share of sets called nearer to retrained targets than to the original, to a mask, to each set that forgot one group less or
 more, and than to all of them. Samples and held-out retrained targets are to be; the rest not. "Called right" is about all of
-them. Alternatives and retrained targets are those of the reference, with `--every` fresh ones; controls are yet other targets.
+them. Alternatives and retrained targets are those of the reference, or with `--every` fresh ones; controls are fresh ones.
 
 Then what the test is worth: its level, on sets that are half retrained and half original, and between sets of retrained targets
 alone; and its power, on held-out retrained targets, by how many classifiers there are of each. Writes
-benchmarks/results/relative-DATASET-NETWORK.csv and relative-level-DATASET-NETWORK.csv.
+benchmarks/results/relative-DATASET-NETWORK.csv, the same of samples by the number of classes forgotten, and the level.
 """
 
 from __future__ import annotations
@@ -41,30 +41,34 @@ ALL = "all"
 
 @click.command(help=__doc__)
 @options
-@click.option("--samples", default=8, show_default=True, help="Of each spec, and fresh targets.")
-@click.option("--every", is_flag=True, help="All proper subsets of the classes, not the reference's specs alone.")
-def command(samples: int, every: bool, **choice: Any) -> None:
+@click.option("--samples", default=8, show_default=True, help="Of each spec.")
+@click.option("--targets", default=8, show_default=True, help="Fresh ones of each spec.")
+@click.option("--every", is_flag=True, help="Samples of all proper subsets of the classes, beside fresh targets; no controls.")
+def command(samples: int, targets: int, every: bool, **choice: Any) -> None:
     made = trained(**choice)
-    reference, seed = made.reference, choice["seed"]
-    masks = torch.tensor([spec.mask for spec in reference.specs()])
+    seed = choice["seed"]
+    masks = torch.tensor([spec.mask for spec in made.reference.specs()])
     if every:
         masks = torch.tensor([mask for mask in product((False, True), repeat=len(made.dataset.groups)) if not all(mask)])
-        reference = freshly(made, masks, samples, seed, choice["device"])
-    held_out = freshly(made, masks, samples, seed + 1, choice["device"])
-    specs = [spec for spec in held_out.specs() if spec.groups]
+    fresh_targets = freshly(made, masks, targets, seed, choice["device"])
+    known_targets = fresh_targets if every else made.reference
+    specs = [spec for spec in known_targets.specs() if spec.groups]
     rows: list[dict[str, object]] = []
     levels: list[dict[str, object]] = []
     with Progress("relative tests", len(specs), "spec") as progress:
         for spec in specs:
-            known, fresh = Kinds.of(reference, spec), Kinds.of(held_out, spec)
+            known = Kinds.of(known_targets, spec)
             weights = made.hypernetwork.sample(spec, samples, seed).weights
             sampled = Outputs.of_targets(made.hypernetwork.target, weights, made.dataset.test, len(spec.group_names))
-            judged = [(SAMPLED, answers(sampled, spec)), (RETRAINED, fresh.retrained)]
-            judged += [(kind, one) for kind, several in fresh.others.items() for one in several]
+            judged = [(SAMPLED, answers(sampled, spec))]
+            if not every:
+                fresh = Kinds.of(fresh_targets, spec)
+                judged += [(RETRAINED, fresh.retrained)]
+                judged += [(kind, one) for kind, several in fresh.others.items() for one in several]
+                levels += worth(known, fresh)
             for kind, one in judged:
                 tests = against_all(one, known.retrained, known.others)
                 rows.append({"judged": kind, "forget": str(spec), **called(tests)})
-            levels += worth(known, fresh)
             progress.advance()
     table = pd.DataFrame(rows)
     table = table[["judged", "forget", *(f"than {kind}" for kind in CONTROLS if f"than {kind}" in table), ALL]]
@@ -73,8 +77,13 @@ def command(samples: int, every: bool, **choice: Any) -> None:
     shares = by_kind.mean().assign(sets=by_kind.size()).reindex([SAMPLED, *CONTROLS]).dropna(how="all")
     name = f"{made.name}{'-every' * every}"
     write_table(f"relative-{name}", shares.reset_index())
-    missed = table[(table["judged"] == SAMPLED) & ~table["called right"]]
-    print("samples not called nearer to all:", "; ".join(missed["forget"]) or "none")
+    sampled_alone = table[table["judged"] == SAMPLED].assign(classes=lambda rows: rows["forget"].str.count(",") + 1)
+    by_size = sampled_alone.drop(columns=["judged", "forget", "called right"]).groupby("classes")
+    write_table(f"relative-sampled-{name}", by_size.mean().assign(specs=by_size.size()).reset_index())
+    missed = sampled_alone.loc[~sampled_alone["called right"], "forget"]
+    print("samples not called nearer to all:", "; ".join(missed) or "none")
+    if every:
+        return
     level = pd.DataFrame(levels).groupby(["case", "of each"], sort=False)
     write_table(f"relative-level-{name}", level.mean().assign(sets=level.size()).reset_index())
 
@@ -110,7 +119,7 @@ def worth(known: Kinds, fresh: Kinds) -> Iterator[dict[str, object]]:
     """Level and power of the test, by how many classifiers there are of each kind."""
     retrained, own = known.retrained, fresh.retrained
     (original,), (whole,) = known.others[ORIGINAL], fresh.others[ORIGINAL]
-    for size in SIZES:
+    for size in (size for size in SIZES if size <= len(own)):
         half = size // 2
         cases = [
             ("half retrained, half original", torch.cat([own[:half], whole[half:size]]), retrained[:size], original[:size]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import isnan, log
 
 import numpy as np
@@ -186,9 +185,25 @@ def test_a_table_pairs_classifiers_and_says_what_an_attack_could_have_found() ->
 
 def test_an_attack_that_finds_nothing_on_the_original_is_not_informative() -> None:
     nothing = [[0.5, 0.52], [0.5, 0.48]]
-    table = attack_table(found(**{ORIGINAL: nothing, MASKED: [[0.6, 0.6], [0.6, 0.6]], RETRAINED: nothing}))
-    assert not table["informative"].any() and not table["a mask passes"].any()
-    assert table["finds overfitting"].isna().all()
+    table = attack_table(found(**{ORIGINAL: nothing, RETRAINED: nothing}))
+    assert not table["informative"].any()
+    assert table["finds overfitting"].isna().all() and table["a mask passes"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("mask", "retrained", "passes"),
+    [
+        (0.6, 0.5, False),
+        (0.4, 0.5, True),  # a mask that looks less like a member than a retrained classifier is not found
+        (0.6, 0.6, True),
+        (0.5, 0.4, True),  # it gives no image its class, so that nothing tells images apart
+    ],
+)
+def test_a_mask_passes_unless_it_is_found_by_more_than_chance_and_more_than_retrained(
+    mask: float, retrained: float, passes: bool
+) -> None:
+    kinds = {ORIGINAL: [[0.6, 0.6]], MASKED: [[mask] * 2], RETRAINED: [[retrained] * 2]}
+    assert attack_table(found(**kinds))["a mask passes"].eq(passes).all()
 
 
 @pytest.mark.parametrize("missing", [ORIGINAL, RETRAINED])
@@ -218,11 +233,14 @@ def test_a_judge_of_classes_tells_who_kept_one_and_no_mask_hides_it() -> None:
     torch.testing.assert_close(masked, seen(original, 2))
     assert judge.beliefs(masked).min() > 0.9 > 0.1 > judge.beliefs(seen(retrained, 3)).max()
     assert detection(judge.scores(masked), judge.scores(seen(retrained, 3)))[AUC] == 1
+    assert judge.way(masked, masked, seen(retrained, 3)) == 1 and judge.way(seen(retrained, 3), masked, seen(retrained, 3)) == 0
+    between = judge.way(class_evidence(classifiers((0.46, 0.14, 0.4), 20, 6), spec("a")), masked, seen(retrained, 3))
+    assert 0.3 < between < 0.7
     assert ClassJudge(seen(retrained, 4), seen(retrained, 5)).ability < 0.75  # nothing to tell
 
 
 def test_class_evidence_is_the_mean_log_probability_among_retained_classes() -> None:
-    evidence = class_evidence(replace(classifiers((0.6, 0.3, 0.1), 1, 0)), spec("a")).view(3, 2)
+    (evidence,) = class_evidence(classifiers((0.6, 0.3, 0.1), 1, 0), spec("a"))
     answers = classifiers((0.6, 0.3, 0.1), 1, 0).log_probabilities[0, :2].exp()
     shares = answers[:, 1:] / answers[:, 1:].sum(1, keepdim=True)
     torch.testing.assert_close(evidence[0], shares.log().mean(0))

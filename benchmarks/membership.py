@@ -33,7 +33,7 @@ from hf_mlops.audit.attack_table import OVERFITTED, SAMPLED, attack_table
 from hf_mlops.audit.class_membership import ClassJudge, class_evidence
 from hf_mlops.audit.controls import MASKED, ORIGINAL, RETRAINED
 from hf_mlops.audit.detection import AUC, detection
-from hf_mlops.audit.exposure import Exposed, exposed, mask_out
+from hf_mlops.audit.exposure import Exposed, exposed
 from hf_mlops.audit.membership import ATTACKS, CALLED, RETAINED, retained_members
 from hf_mlops.audit.tables import HELD_OUT_PAIR, kind_of
 from hf_mlops.compute.progress import Progress
@@ -127,7 +127,7 @@ def on_classes(made: Trained, spec: ForgetSpec, held_out: dict[str, Tensor], sha
 
     def evidence(weights: Tensor, masked: bool = False) -> Tensor:
         outputs = Outputs.of_targets(made.population.target, weights, made.dataset.test, len(made.dataset.groups))
-        return class_evidence(mask_out(outputs, spec) if masked else outputs, spec)
+        return class_evidence(outputs.without(torch.tensor(spec.mask)) if masked else outputs, spec)
 
     kept, left = map(evidence, shadows)
     seen = {kind: evidence(weights) for kind, weights in held_out.items()}

@@ -27,12 +27,12 @@ from benchmarks.trained import options
 from benchmarks.world import PRODUCTION, RETRAINED, SAMPLED, SINGLE, Plan, worlds_answers
 from hf_mlops import load_dataset
 from hf_mlops.audit.boosted import boosted_scores
+from hf_mlops.audit.detection import AUC, RATES
 from hf_mlops.audit.likelihood import Judged, likelihood_ratios, true_class_logits
 from hf_mlops.audit.worlds import halves
 from hf_mlops.compute.progress import Progress
 from hf_mlops.hypernet.model import DEFAULT_START_TIME
 
-RATES = (0.01, 0.001)  # of false positives
 LEAST_AREA, MOST_EXCESS, MOST_TRUE = 0.57, 0.01, 0.015  # asked for: production's area, excess, true positives at 1 %
 BOOSTED = 4  # classifiers of a world that trees judge one by one
 
@@ -82,10 +82,9 @@ def judge(kind: str, answers: Tensor, members: Tensor, labels: Tensor) -> pd.Dat
         judged = Judged(given, members)
         areas = judged.areas()
         low, high = np.quantile(areas, (0.025, 0.975))
-        rates = {f"true positives at {rate:.1%}": judged.true_positive_rate(rate) for rate in RATES}
-        rows.append(
-            {"judge": name, "of": of, "kind": kind, "area": judged.area, "low": low, "high": high, **rates, "areas": areas}
-        )
+        found = judged.detection()
+        rates = {rate: found[rate] for rate in RATES}
+        rows.append({"judge": name, "of": of, "kind": kind, AUC: found[AUC], "low": low, "high": high, **rates, "areas": areas})
     return pd.DataFrame(rows)
 
 
@@ -103,7 +102,7 @@ def with_excess(table: pd.DataFrame) -> pd.DataFrame:
             null, told = by_kind.loc[name], informative and kind != name
             above = row["areas"] - null["areas"] if told else np.full(1, np.nan)  # of the same worlds and images
             low, high = np.quantile(above, (0.025, 0.975))
-            excess = row["area"] - null["area"] if told else float("nan")
+            excess = row[AUC] - null[AUC] if told else float("nan")
             figures = {"excess": excess, "excess low": low, "excess high": high}
             asked = as_asked(kind, row, excess) if informative else "not informative"
             rows.append({"kind": kind, **row.drop("areas"), **figures, "asked for": asked})
@@ -113,9 +112,9 @@ def with_excess(table: pd.DataFrame) -> pd.DataFrame:
 def as_asked(kind: str, row: pd.Series, excess: float) -> str:
     """Whether a row is as asked for; nothing where nothing was asked."""
     if kind == PRODUCTION:
-        return "met" if row["area"] >= LEAST_AREA else "missed"
+        return "met" if row[AUC] >= LEAST_AREA else "missed"
     if kind.startswith((SAMPLED, f"start time {DEFAULT_START_TIME}")):
-        return "met" if excess <= MOST_EXCESS and row[f"true positives at {RATES[0]:.1%}"] <= MOST_TRUE else "missed"
+        return "met" if excess <= MOST_EXCESS and row[next(iter(RATES))] <= MOST_TRUE else "missed"
     return ""
 
 

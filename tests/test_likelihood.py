@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import isnan
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from hf_mlops.audit.boosted import boosted_scores
-from hf_mlops.audit.likelihood import Judged, likelihood_ratios, true_class_logits, true_positive_rate
+from hf_mlops.audit.likelihood import Judged, likelihood_ratios, true_class_logits
 from hf_mlops.audit.worlds import halves, pairs
 
 LABELS = torch.arange(3).repeat_interleave(200)
@@ -99,7 +97,7 @@ def test_a_planted_leak_is_found_as_well_as_it_can_be() -> None:
     assert judged(1.0, count=24).area == pytest.approx(best, abs=0.02)
     found = judged(1.0)
     assert best - 0.04 < found.area < best
-    assert interval(found)[0] > 0.6 and found.true_positive_rate(0.01) > 0.03
+    assert interval(found)[0] > 0.6 and found.detection()["TPR at 1 %"] > 0.03
 
 
 def test_scores_are_logarithms_of_likelihood_ratios() -> None:
@@ -138,19 +136,6 @@ def test_nothing_of_the_judged_pair_is_in_what_judges_it() -> None:
     expected, found = (likelihood_ratios(*given, LABELS) for given in ((logits, members), (others, swapped)))
     assert torch.allclose(found[2:4, 0], expected[2:4, 0])
     assert not torch.allclose(found[4:6], expected[4:6])
-
-
-def test_where_no_more_than_a_share_of_others_score_higher_members_are_counted() -> None:
-    others = torch.arange(100.0)
-    assert true_positive_rate(torch.tensor([96.5, 98.0, 98.5, 99.5]), others, 0.01) == 0.5
-    assert true_positive_rate(torch.tensor([96.5, 98.0, 98.5, 99.5]), others, 0.02) == 0.75
-    assert true_positive_rate(torch.ones(10), torch.ones(100), 0.01) == 0  # who says the same of all detects nobody
-
-
-def test_a_rate_of_false_positives_that_is_not_one_image_cannot_be_measured() -> None:
-    assert isnan(true_positive_rate(torch.ones(10), torch.zeros(999), 0.001))
-    assert true_positive_rate(torch.ones(10), torch.zeros(1000), 0.001) == 1
-    assert isnan(true_positive_rate(torch.ones(0), torch.zeros(1000), 0.01))
 
 
 def test_boosted_trees_find_a_leak_that_is_not_in_the_true_class() -> None:

@@ -42,12 +42,8 @@ class Classifiers:
 
     def on(self, split: Split) -> Measured:
         """What they answer to a split."""
-        groups = len(self.spec.group_names)
-        outputs = Outputs.of_targets(self.target, self.weights, split, groups)
-        if self.masked:
-            answers = outputs.log_probabilities.masked_fill(torch.tensor(self.spec.mask), -torch.inf).log_softmax(-1)
-            outputs = Outputs.of(answers, split.labels, split.groups, groups)
-        return Measured(self.spec, outputs)
+        outputs = Outputs.of_targets(self.target, self.weights, split, len(self.spec.group_names))
+        return Measured(self.spec, outputs.without(torch.tensor(self.spec.mask)) if self.masked else outputs)
 
 
 def figures(

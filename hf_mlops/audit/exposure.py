@@ -52,12 +52,6 @@ class Exposed:
         return [getattr(self, field.name) for field in fields(self)]
 
 
-def mask_out(outputs: Outputs, spec: ForgetSpec) -> Outputs:
-    """The same classifiers with the classes of a spec left out of their answers."""
-    answers = outputs.log_probabilities.masked_fill(torch.tensor(spec.mask), -torch.inf).log_softmax(-1)
-    return Outputs.of(answers, outputs.labels, outputs.groups, len(spec.group_names))
-
-
 def exposed(
     target: Target,
     weights: Float[Tensor, "models params"],
@@ -80,7 +74,7 @@ def exposed(
     def parts(split: Split) -> list[list[Shown]]:
         """Answers on D_r, then on D_f; a list for each classifier."""
         outputs = Outputs.of_targets(target, weights, split, len(dataset.groups))
-        answers = (mask_out(outputs, spec) if masked else outputs).log_probabilities
+        answers = (outputs.without(torch.tensor(spec.mask)) if masked else outputs).log_probabilities
         away = torch.tensor(spec.mask)[split.groups]
         return [[Shown(one[part], split.labels[part]) for part in (~away, away)] for one in answers]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from hf_mlops.audit.detection import detection
 from hf_mlops.audit.worlds import pairs
 from hf_mlops.base.noise import generator_of, seed_of
 
@@ -90,19 +91,6 @@ def _shrunk(
     return usual + (1 - class_means(chance, labels) / all_of_it).clamp_min(0) * (values - usual)
 
 
-def true_positive_rate(
-    scores_in: Float[Tensor, " members"], scores_out: Float[Tensor, " others"], false_positive_rate: float
-) -> float:
-    """Share of the members that score above all but so many of the others, the figure that LiRA asks for.
-
-    NaN where that share of the others is not one of them, or where there are no members.
-    """
-    allowed = int(false_positive_rate * len(scores_out) + 1e-9)
-    if not allowed or not len(scores_in):
-        return float("nan")
-    return (scores_in > scores_out.sort(descending=True).values[allowed]).float().mean().item()
-
-
 @dataclass(frozen=True)
 class Judged:
     """Scores of classifiers and images, and the truth about them.
@@ -115,10 +103,10 @@ class Judged:
     scores: Float[Tensor, "worlds models images"]
     members: Bool[Tensor, "worlds images"]
 
-    def true_positive_rate(self, false_positive_rate: float) -> float:
-        """Of all worlds, classifiers and images together."""
+    def detection(self) -> dict[str, float]:
+        """`detection` of all worlds, classifiers and images together."""
         members = self.members[:, None].expand_as(self.scores)
-        return true_positive_rate(self.scores[members], self.scores[~members], false_positive_rate)
+        return detection(self.scores[members].numpy(), self.scores[~members].numpy())
 
     @property
     def area(self) -> float:

@@ -120,8 +120,7 @@ class Reference:
         originals = self.outputs.only(~self.forgotten.any(1))
         if not torch.equal(self.outputs.labels, self.outputs.groups) or not len(originals.log_probabilities):
             return None
-        answers = originals.log_probabilities.masked_fill(torch.tensor(spec.mask), -torch.inf).log_softmax(-1)
-        return Measured(spec, Outputs.of(answers, originals.labels, originals.groups, len(self.group_names)))
+        return Measured(spec, originals.without(torch.tensor(spec.mask)))
 
     def joined(self, other: Reference) -> Reference:
         """The targets of both, of the same population and test images."""

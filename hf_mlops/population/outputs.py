@@ -85,6 +85,11 @@ class Outputs:
         """The most probable class of each image."""
         return self.log_probabilities.max(-1).indices.to(torch.int16)
 
+    def without(self, classes: Bool[Tensor, " classes"]) -> Outputs:
+        """The same models with some classes left out of their answers."""
+        answers = self.log_probabilities.masked_fill(classes, -torch.inf).log_softmax(-1)
+        return Outputs.of(answers, self.labels, self.groups, self.group_means.shape[2])
+
     def only(self, models: Bool[Tensor, " models"] | list[int]) -> Outputs:
         """Those of some of the models, by mask or by index.
 

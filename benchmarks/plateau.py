@@ -21,7 +21,7 @@ from hf_mlops import ForgetSpec, Target, load_dataset, retrain
 from hf_mlops.audit.measure import measure
 from hf_mlops.hypernet.recipes import find_recipe
 
-FACTORS = (1.0, 0.5, 2.0, 4.0)  # of the recipe's steps, the recipe itself first
+FACTORS = (1.0, 0.5, 2.0)  # of the recipe's steps, the recipe itself first
 
 
 @click.command(help=__doc__)

@@ -209,7 +209,6 @@ def test_tuning_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 def test_tuning_tries_the_defaults_first_and_keeps_the_best_of_all() -> None:
-    pytest.importorskip("optuna")
     tried: list[dict[str, float]] = []
 
     def judge(chosen: dict[str, float]) -> float:

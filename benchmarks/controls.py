@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 import pandas as pd
+import torch
 
 from benchmarks import write_table
 from benchmarks.rival.descents import fine_tune
@@ -53,8 +54,8 @@ def command(samples: int, **choice: Any) -> None:
 def fine_tuned(made: Trained, spec: ForgetSpec) -> dict[str, Measured]:
     """Reference targets that forgot nothing, fine-tuned on D_r: for a while, and for long."""
     population, data = made.population, made.dataset
-    originals = population.reference & population.final & ~population.forgotten.any(1)
-    request = Request.of(population.target, population.weights[originals], spec, data.train, population.config)
+    originals = population.retrained(torch.zeros(len(data.groups), dtype=torch.bool))
+    request = Request.of(population.target, originals, spec, data.train, population.config)
     after = {FINE_TUNED: METHODS[FINE_TUNE](request), LONG: fine_tune(request, effort=1.0, rate=1.0)}
     return {name: measure(population.target, weights, spec, data.test) for name, weights in after.items()}
 

@@ -98,11 +98,10 @@ def classifiers(made: Trained, spec: ForgetSpec, same: Tensor, level: float, see
         same: (rows, P) training targets of the very spec.
         level: of the noise of copies as accurate as samples.
     """
-    population = made.population
-    fresh = population.reference & population.final & (population.forgotten == torch.tensor(spec.mask)).all(1)
-    count, chance = int(fresh.sum()), torch.Generator().manual_seed(torch_seed_of("copies", seed, str(spec)))
+    fresh = made.population.retrained(torch.tensor(spec.mask))
+    count, chance = len(fresh), torch.Generator().manual_seed(torch_seed_of("copies", seed, str(spec)))
     result = {
-        RETRAINED: population.weights[fresh],
+        RETRAINED: fresh,
         "sampled": made.hypernetwork.sample(spec, count, seed).weights,
     }
     if len(same) < AVERAGED:

@@ -66,9 +66,8 @@ def command(specs: int, **choice: Any) -> None:
 def of_spec(made: Trained, spec: ForgetSpec, seed: int) -> dict[str, dict[str, Tensor]]:
     """Every figure of each of the classifiers of a spec, by who they are."""
     population, data, target = made.population, made.dataset, made.hypernetwork.target
-    ends = population.reference & population.final
-    retrained = population.weights[ends & (population.forgotten == torch.tensor(spec.mask)).all(1)]
-    originals = population.weights[ends & ~population.forgotten.any(1)]
+    mask = torch.tensor(spec.mask)
+    retrained, originals = population.retrained(mask), population.retrained(torch.zeros_like(mask))
     own = measure(target, retrained, spec, data.test)
     depth = measure(target, retrained, spec, data.train)
     classifiers = {

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pandas as pd
+import torch
 
 from benchmarks import write_table
 from benchmarks.trained import options, trained
@@ -30,10 +31,9 @@ def command(**choice: Any) -> None:
     warnings.filterwarnings("ignore", "start_time")  # that is what is measured
     made = trained(**choice)
     population, hypernetwork, data = made.population, made.hypernetwork, made.dataset
-    rows = population.reference & population.final & ~population.forgotten.any(1)
     specs = [spec for spec in made.reference.specs() if kind_of(spec, made.reference) == SINGLE]
     results = []
-    for weights in population.weights[rows]:
+    for weights in population.retrained(torch.zeros(len(data.groups), dtype=torch.bool)):
         for spec in specs:
             before = measure(population.target, weights[None], spec, data.test)
             retrained = made.reference.beside(spec)

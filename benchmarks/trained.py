@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,8 @@ def trained(
     dataset: str, architecture: str | None, data_dir: str, device: str, seed: int, product: bool, afresh: bool
 ) -> Trained:
     """Trains by the recipe, or loads what was trained by the same recipe before."""
-    recipe = find_recipe(dataset, architecture or "")
-    wanted = replace(recipe.population, seed=seed), replace(recipe.hypernet, seed=seed)
-    if product:
-        wanted = replace(wanted[0], held_out_pairs=0.0), wanted[1]
-    name = f"{dataset}-{wanted[0].architecture}" + "-product" * product + (f"-seed-{seed}" if seed else "")
+    recipe = find_recipe(dataset, architecture or "").given({"held_out_pairs": 0.0 if product else None}, {}, seed)
+    name = f"{dataset}-{recipe.population.architecture}" + "-product" * product + (f"-seed-{seed}" if seed else "")
     data, folder = load_dataset(dataset, data_dir), KEPT / name
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}
 
@@ -73,8 +70,12 @@ def trained(
         (folder / "seconds.json").write_text(json.dumps(seconds))
         return result
 
-    population = made("population", Population, wanted[0], lambda: train_population(wanted[0], data, device))
+    population = made("population", Population, recipe.population, lambda: train_population(recipe.population, data, device))
     hypernetwork = made(
-        "hypernetwork", Hypernetwork, wanted[1], lambda: train_hypernetwork(wanted[1], population, data, device), device=device
+        "hypernetwork",
+        Hypernetwork,
+        recipe.hypernet,
+        lambda: train_hypernetwork(recipe.hypernet, population, data, device),
+        device=device,
     )
     return Trained(name, data, population, hypernetwork, Reference.of(population, data), seconds)

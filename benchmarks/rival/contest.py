@@ -46,9 +46,7 @@ class Contest:
 
     def retrained(self, spec: ForgetSpec) -> Tensor:
         """Weights (targets, P) of the reference targets of a spec."""
-        population = self.made.population
-        own = (population.forgotten == torch.tensor(spec.mask)).all(1)
-        return population.weights[population.reference & population.final & own]
+        return self.made.population.retrained(torch.tensor(spec.mask))
 
     def classifiers(self, weights: Tensor, spec: ForgetSpec, masked: bool = False) -> Classifiers:
         """To be judged on the CPU."""

@@ -119,11 +119,11 @@ def residual(
     probed = few(train.labels, PROBED, seed_of("probe", seed, str(spec)), at_most=True)
     result = {name: torch.zeros(len(weights)) for name in ("probe, AUC", *WAYS)}
     for index, one in enumerate(weights):
-        fitted, others = (hidden(target, one[None], split.images)[0] for split in (train, test))
-        wanted = in_forget_set(spec, train)[probed]
-        result["probe, AUC"][index] = probe(fitted[probed], wanted, others, forgotten)
+        others, fitted = (hidden(target, one[None], images)[0] for images in (test.images, train.images[probed]))
+        result["probe, AUC"][index] = probe(fitted, in_forget_set(spec, train)[probed], others, forgotten)
         for name, (recover, each) in WAYS.items():
             given = few(train.labels, each, seed_of("few", seed, str(spec), name, index))
-            found = recover(fitted[given], train.labels[given], others[forgotten])
+            seen = hidden(target, one[None], train.images[given])[0]
+            found = recover(seen, train.labels[given], others[forgotten])
             result[name][index] = (found == test.labels[forgotten]).float().mean()
     return result

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from hf_mlops.audit.gates import Audit, audit_samples
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.losses import LOSS_FLOOR, set_means
+from hf_mlops.compute.losses import LOSS_FLOOR
 from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
@@ -85,14 +84,10 @@ def _prompts(hypernetwork: Hypernetwork, spec: ForgetSpec) -> dict[str, np.ndarr
     usual = book.prompt(spec)
     highest = max(0.9 * book.retain_range[1].item(), usual.retain_loss)
     low, high = max(usual.retain_loss, LOSS_FLOOR), max(highest, LOSS_FLOOR)  # of two classes the usual loss may be 0
-    mask = torch.tensor([spec.mask])
-    _, known = set_means(book.usual_losses(torch.zeros_like(mask)), mask, book.share)
+    known, never = (max(loss, LOSS_FLOOR) for loss in (book.known_loss(spec), usual.forget_loss))
     return {
         "retain_loss": np.clip(np.geomspace(low, high, PROMPTS_SWEPT), *book.retain_range.tolist()),
-        "forget_loss": np.clip(
-            np.geomspace(max(known.item(), LOSS_FLOOR), max(usual.forget_loss, LOSS_FLOOR), PROMPTS_SWEPT),
-            *book.forget_range.tolist(),
-        ),
+        "forget_loss": np.clip(np.geomspace(known, never, PROMPTS_SWEPT), *book.forget_range.tolist()),
     }
 
 

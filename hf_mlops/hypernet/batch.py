@@ -56,6 +56,8 @@ class Kinds(NamedTuple):
         38-82    no         yes          the target's tokens            its own set, losses and data order
         83-127   no         by chance    the target's tokens            its own set, losses and data order
 
+    Half of the latter that forgot nothing are told that they forgot some groups and know all of them.
+
     A composed row stands for a target that forgot a larger set, perhaps one that no run forgot: the row's target with further
     classes left out of its predictions. True tokens of it are not known. A guess at them lies under the noise of `moved` rows,
     as where a sample comes of noise alone; the target's own lie under that of `start` rows, as where a sample is to stay near
@@ -118,9 +120,10 @@ class BatchDrawer:
         teachers, taught = self._teachers(left_out, generator)
 
         told = self._told_that_know_all(forgotten, generator)
+        knowing = told.any(1)
         losses, rows = self.losses[rows], rows.to(self.device)
         tokens, signal = self.tokens[rows], self.signal[rows]
-        signal[told.any(1)] = self._signal(*(tensor[told.any(1)] for tensor in (losses, told, order)))
+        signal[knowing] = self._signal(losses[knowing], told[knowing], order[knowing])
         signal[kinds.composed] = self._usual_signal((forgotten | left_out)[kinds.composed], order[kinds.composed])
         guess, under_noise = self.hypernetwork.denoiser.guess, tokens.clone()
         of_own_set = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])

@@ -115,7 +115,7 @@ class PromptBook(nn.Module):
         forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
         logs = self._usual_logs(mask[None])[0]
         if forget_loss is not None:
-            logs = logs + self._known(forget_loss, mask) * (self._usual_logs(torch.zeros_like(mask)[None])[0] - logs)
+            logs = logs + self._known(forget_loss, spec) * (self._usual_logs(torch.zeros_like(mask)[None])[0] - logs)
         if retain_loss is not None:
             usual, _ = self._means(losses_of_logs(logs), mask)
             course = self.course[mask.long(), torch.arange(len(mask))]
@@ -132,12 +132,16 @@ class PromptBook(nn.Module):
         """Losses that retrained targets have on each group, nats, from the groups in D_f."""
         return losses_of_logs(self._usual_logs(forgotten))
 
-    def _known(self, forget_loss: float, mask: Bool[Tensor, " groups"]) -> float:
+    def known_loss(self, spec: ForgetSpec) -> float:
+        """Mean loss on D_f that targets have which forgot nothing, nats; NaN if D_f is empty."""
+        mask = torch.tensor(spec.mask)
+        return self._means(self.usual_losses(torch.zeros_like(mask)[None])[0], mask)[1].item()
+
+    def _known(self, forget_loss: float, spec: ForgetSpec) -> float:
         """How much of D_f is known by a loss on it: 0 as to targets that left it out, 1 as to those that forgot nothing."""
-        (_, never), (_, always) = (
-            self._means(self.usual_losses(rows[None])[0], mask) for rows in (mask, torch.zeros_like(mask))
-        )
-        whole = log_ratio(always, never).item()
+        mask = torch.tensor(spec.mask)
+        _, never = self._means(self.usual_losses(mask[None])[0], mask)
+        whole = log_ratio(self.known_loss(spec), never).item()
         return min(max(log_ratio(forget_loss, never).item() / whole, 0.0), 1.0) if whole < 0 else 0.0
 
     def _usual_logs(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:

@@ -83,6 +83,10 @@ class Population:
         """(rows,) int64: which data order a training row has; the runs of a chunk share one."""
         return self.run // self.config.chunk
 
+    def retrained(self, forgotten: Bool[Tensor, " groups"]) -> Float[Tensor, "targets params"]:
+        """Weights of the reference targets, at the end of their run, that were retrained without just these groups."""
+        return self.weights[self.reference & self.final & (self.forgotten == forgotten).all(1)]
+
     def save(self, directory: Path) -> None:
         """Writes population.safetensors, population.json and population.csv (a line per row, without the weights).
 
@@ -145,12 +149,13 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
             cannot be used.
     """
     sets = draw_forget_sets(config, len(dataset.groups))
-    parts = [*sets.training.split(config.chunk), *sets.reference.split(config.chunk) * config.reference_runs]
-    weights = torch.cat([sets.forget_weight, torch.zeros(sum(map(len, parts)) - config.runs)]).split([*map(len, parts)])
-    chunks = [Chunk(*both, seed_of("population", config.seed, n)) for n, both in enumerate(zip(parts, weights, strict=True))]
+    training = zip(sets.training.split(config.chunk), sets.forget_weight.split(config.chunk), strict=True)
+    references = [(part, torch.zeros(len(part))) for part in sets.reference.split(config.chunk)]
+    parts = [*training, *references * config.reference_runs]
+    chunks = [Chunk(*part, seed_of("population", config.seed, number)) for number, part in enumerate(parts)]
     rows = execute("population", config, dataset, chunks, device, engine)
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
-    firsts = accumulate(map(len, parts[:-1]), initial=0)
+    firsts = accumulate((len(forgotten) for forgotten, _ in parts[:-1]), initial=0)
     run = torch.cat([one.run + first for one, first in zip(rows, firsts, strict=True)])
     return Population(
         config,

@@ -1,10 +1,12 @@
 """When has training paid for itself? Against retraining for each request, and against a table of every retrained set.
 
     python -m benchmarks.breakeven --dataset digits      # half a minute; a few for MNIST
+    python -m benchmarks.breakeven --dataset digits --groups class-shard:10
 
 Costs are counted from rates that are measured in turns in one run: of targets trained together and alone, of the hypernetwork's
 optimiser steps, and of a request (one sample). A table holds a target retrained for every proper set of the groups, trained
-together. More groups than the data set has are counted as if a target and the hypernetwork cost no more for them.
+together. More groups than the data set has are counted as if a target and the hypernetwork cost no more for them. Of eight
+cores each is counted to train chunks of targets by itself, and one of them to train the hypernetwork or a single target.
 """
 
 from __future__ import annotations
@@ -27,14 +29,17 @@ from hf_mlops.hypernet.training import Trainer
 from hf_mlops.population.draw import draw_forget_sets
 
 GROUPS = (10, 12, 15, 20)
+CORES = (1, 8)
 TARGET_STEPS, HYPERNET_STEPS, REQUESTS = 40, 5, 20  # timed in each turn
 
 
 @click.command(help=__doc__)
 @options
 @click.option("--turns", default=3, show_default=True)
-def command(dataset: str, architecture: str | None, data_dir: str, device: str, seed: int, turns: int, **others: Any) -> None:
-    recipe, data = find_recipe(dataset, architecture or ""), load_dataset(dataset, data_dir)
+def command(
+    dataset: str, architecture: str | None, groups: str, data_dir: str, device: str, seed: int, turns: int, **others: Any
+) -> None:
+    recipe, data = find_recipe(dataset, architecture or ""), load_dataset(dataset, data_dir, groups)
     config = replace(recipe.population, train_steps=TARGET_STEPS, checkpoints=1, seed=seed)
     masks = torch.eye(len(data.groups), dtype=torch.bool).repeat(config.chunk, 1)[: config.chunk]
     few = train_population(replace(config, runs=config.chunk, checkpoints=2, reference_runs=1), data, device)
@@ -64,18 +69,28 @@ def command(dataset: str, architecture: str | None, data_dir: str, device: str, 
         return first + (recipe.population.train_steps - 1) * (median[what] - first) / (TARGET_STEPS - 1)
 
     one, alone = whole("together") / config.chunk, whole("alone")
-    references = recipe.population.reference_runs * len(draw_forget_sets(recipe.population, len(data.groups)).reference)
-    once = (recipe.population.runs + references) * one + recipe.hypernet.train_steps * median["step"]
-    row = {
-        "recipe": f"{dataset} {recipe.population.architecture}",
-        "trained once (s)": once,
-        "one retraining (s)": alone,
-        "one of 128 together (s)": one,
-        "a request (s)": median["request"],
-        "requests to break even": once / (alone - median["request"]),
-        **{f"a table for {groups} groups (s)": (2**groups - 2) * one for groups in GROUPS},
-    }
-    write_table(f"breakeven-{dataset}-{recipe.population.architecture}", pd.DataFrame([row]))
+    sets, rows = draw_forget_sets(recipe.population, data.groups), []
+    for cores in CORES:
+        targets = (recipe.population.runs + sets.retrained * len(sets.reference)) * one / cores
+        once = targets + recipe.hypernet.train_steps * median["step"]
+        rows.append(
+            {
+                "recipe": f"{dataset} {recipe.population.architecture}",
+                "groups": len(data.groups),
+                "cores": cores,
+                "trained once (s)": once,
+                "one retraining (s)": alone,
+                "one of 128 together (s)": one,
+                "a request (s)": median["request"],
+                "requests to break even": once / (alone - median["request"]),
+                **{
+                    f"a table for {count} groups (s)": (2**count - 2) * one / cores
+                    for count in sorted({*GROUPS, len(data.groups)})
+                },
+            }
+        )
+    grouped = f"-{len(data.groups)}-groups" if groups else ""
+    write_table(f"breakeven-{dataset}-{recipe.population.architecture}{grouped}", pd.DataFrame(rows))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def command(specs: int, **choice: Any) -> None:
     rows = []
     with Progress("copies", sum(map(len, kinds.values())), "spec") as progress:
         for kind, chosen in kinds.items():
-            level = noise_of_samples(made, chosen, trainees, seed) if kind != HELD_OUT_PAIR else 0.0
+            level = noise_of_samples(made, chosen, trainees, seed) if chosen and kind != HELD_OUT_PAIR else 0.0
             for spec in chosen:
                 for who, weights in classifiers(made, spec, trainees.weights[trainees.own(spec)], level, seed).items():
                     noise = {LIKE: level}.get(who, float("nan"))
@@ -151,7 +151,7 @@ def compare(made: Trained, spec: ForgetSpec, weights: Tensor, trainees: Trainees
 
 def accuracy(measured: Measured) -> float:
     """On D_r, mean over classifiers."""
-    return measured.on_sets(measured.accuracies)[0].mean().item()
+    return measured.accuracy_on_sets()[0].mean().item()
 
 
 def by_kind(table: pd.DataFrame) -> pd.DataFrame:

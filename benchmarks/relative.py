@@ -119,7 +119,8 @@ def worth(known: Kinds, fresh: Kinds) -> Iterator[dict[str, object]]:
     """Level and power of the test, by how many classifiers there are of each kind."""
     retrained, own = known.retrained, fresh.retrained
     (original,), (whole,) = known.others[ORIGINAL], fresh.others[ORIGINAL]
-    for size in (size for size in SIZES if size <= len(own)):
+    enough = min(map(len, (retrained, original, own, whole)))
+    for size in (size for size in SIZES if size <= enough):
         half = size // 2
         cases = [
             ("half retrained, half original", torch.cat([own[:half], whole[half:size]]), retrained[:size], original[:size]),

@@ -36,21 +36,21 @@ def command(**choice: Any) -> None:
     rows = []
     for spec in specs:
         retrained = reference.beside(spec)
-        wanted = retrained.on_sets(retrained.accuracies)[0].mean()
+        wanted = retrained.accuracy_on_sets()[0].mean()
         for draw in range(DRAWS):
             samples = made.hypernetwork.sample(spec, CANDIDATES, choice["seed"] + draw * CANDIDATES)
             measured = measure(target, samples.weights, spec, data.test)
-            retain, forget = measured.on_sets(measured.accuracies)
+            retain, forget = measured.accuracy_on_sets()
             lowest = measure(target, samples.weights, spec, data.validation)
             picks = {("one sample", 0): 0, ("most accurate on the test images (not to be had)", 0): int(retain.argmax())}
             for images in sorted({min(images, len(order)) for images in IMAGES}):
                 seen = replace(data, validation=part(data.validation, order[:images]))
                 picks["closest to its prompt", images] = best_fit(target, samples, seen)
-            picks["lowest loss on D_r", len(order)] = int(lowest.on_sets(lowest.losses)[0].argmin())
+            picks["lowest loss on D_r", len(order)] = int(lowest.loss_on_sets()[0].argmin())
             for (way, images), index in picks.items():
                 rows.append({"way": way, "images": images, "gap": wanted - retain[index], "D_f": forget[index]})
             mean = measure(target, samples.weights.mean(0, keepdim=True), spec, data.test)
-            retain, forget = mean.on_sets(mean.accuracies)
+            retain, forget = mean.accuracy_on_sets()
             rows.append({"way": "average of the weights", "images": 0, "gap": wanted - retain[0], "D_f": forget[0]})
     table = pd.DataFrame(rows).astype({"gap": float, "D_f": float})
     table["gap"] *= 100

@@ -38,7 +38,7 @@ def command(**choice: Any) -> None:
             before = measure(population.target, weights[None], spec, data.test)
             retrained = made.reference.beside(spec)
             result = {"start time": "retrained", "churn": retrained.churn(before.predictions[0]).mean().item()}
-            retain, forget = (values.mean().item() for values in retrained.on_sets(retrained.accuracies))
+            retain, forget = (values.mean().item() for values in retrained.accuracy_on_sets())
             results.append({**result, "retain_accuracy": retain, "forget_accuracy": forget})
             for time in TIMES:
                 samples = hypernetwork.sample(spec, SAMPLES, choice["seed"], start=weights, start_time=time)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--dataset", type=click.Choice(sorted({name for name, _ in RECIPES})), default="digits", show_default=True
         ),
         click.option("--architecture", type=click.Choice(architectures), help="By default the data set's first recipe."),
+        click.option("--groups", default="", help="How training images are grouped: as for `load_dataset`."),
         click.option("--data-dir", default="", help="Folder with the data set's files; by default they are downloaded."),
         click.option("--device", default="auto", show_default=True),
         click.option("--seed", default=0, show_default=True),
@@ -48,12 +50,24 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def trained(
-    dataset: str, architecture: str | None, data_dir: str, device: str, seed: int, product: bool, afresh: bool
+    dataset: str,
+    architecture: str | None,
+    groups: str,
+    data_dir: str,
+    device: str,
+    seed: int,
+    product: bool,
+    afresh: bool,
+    runs: int | None = None,
+    hypernet_steps: int | None = None,
 ) -> Trained:
-    """Trains by the recipe, or loads what was trained by the same recipe before."""
-    recipe = find_recipe(dataset, architecture or "").given({"held_out_pairs": 0.0 if product else None}, {}, seed)
-    name = f"{dataset}-{recipe.population.architecture}" + "-product" * product + (f"-seed-{seed}" if seed else "")
-    data, folder = load_dataset(dataset, data_dir), KEPT / name
+    """Trains by the recipe, but for what is given instead, or loads what was trained in the same way before."""
+    recipe = find_recipe(dataset, architecture or "").given(
+        {"held_out_pairs": 0.0 if product else None, "runs": runs}, {"train_steps": hypernet_steps}, seed
+    )
+    parts = [dataset, recipe.population.architecture, re.sub("[^a-z0-9.]+", "-", groups.lower()), "product" * product]
+    name = "-".join(part for part in [*parts, f"seed-{seed}" * bool(seed)] if part)
+    data, folder = load_dataset(dataset, data_dir, groups), KEPT / name
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}
 
     def made(part: str, kind: type[Any], config: Any, train: Callable[[], Any], **load: Any) -> Any:

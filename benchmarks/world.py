@@ -52,7 +52,7 @@ class Plan:
         names, labels = data.groups.names, data.train.labels
         specs = {ForgetSpec.of([group], names): SINGLE for group in range(len(names))}
         used: set[int] = set()
-        for pair in draw_forget_sets(recipe.population, len(names)).held_out.tolist():
+        for pair in draw_forget_sets(recipe.population, data.groups).held_out.tolist():
             if not used & set(pair):
                 specs[ForgetSpec.of(pair, names)] = PAIR
                 used |= set(pair)

@@ -19,12 +19,12 @@ from projects.command import entry_point
 @options.seed
 @options.denoising_steps
 @options.dry_run
-def command(model: str, dataset: str, data_dir: str, n_samples: int, seed: int, steps: int, dry_run: bool) -> None:
+def command(model: str, dataset: str, data_dir: str, groups: str, n_samples: int, seed: int, steps: int, dry_run: bool) -> None:
     if dry_run:
         sampling = {"n": n_samples, "seed": seed, "steps": steps}
-        return options.print_configuration(model=model, dataset=dataset, data_dir=data_dir, evaluate=sampling)
+        return options.print_configuration(model=model, dataset=dataset, data_dir=data_dir, groups=groups, evaluate=sampling)
     champion = load_champion(model)
-    data = trained_on(champion.hypernetwork.made_from, dataset, data_dir)
+    data = trained_on(champion.hypernetwork.made_from, dataset, data_dir, groups)
     Evaluate(champion, data, n_samples, seed, steps).run()
 
 

@@ -14,7 +14,7 @@ from projects.command import entry_point
 
 @click.command(help=__doc__)
 @entry_point
-@click.option("--forget-class", required=True, help="Forget spec whose classifier to take out.")
+@options.forget("Forget spec whose classifier to take out.")
 @options.model
 @options.output
 @options.dry_run

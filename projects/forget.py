@@ -19,7 +19,7 @@ from projects.command import entry_point
 
 @click.command(help=__doc__)
 @entry_point
-@click.option("--forget-class", required=True, help="Forget spec: a class, or several joined by commas.")
+@options.forget("Forget spec: a group, or several joined by commas.")
 @options.model
 @options.same_data
 @options.samples(8)
@@ -37,6 +37,7 @@ def command(
     model: str,
     dataset: str,
     data_dir: str,
+    groups: str,
     n_samples: int,
     gates: Gates,
     retrained: int,
@@ -45,11 +46,11 @@ def command(
 ) -> None:
     sampling = Sampling(n_samples, **sampled_by)
     if dry_run:
-        request = {"forget_class": forget_class, "model": model, "dataset": dataset, "data_dir": data_dir}
+        request = {"forget_class": forget_class, "model": model, "dataset": dataset, "data_dir": data_dir, "groups": groups}
         return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates), retrained=retrained)
     started, champion = time.monotonic(), load_champion(model)
     spec = ForgetSpec.parse(forget_class, champion.hypernetwork.groups.names, allow_empty=False)
-    data = trained_on(champion.hypernetwork.made_from, dataset, data_dir)
+    data = trained_on(champion.hypernetwork.made_from, dataset, data_dir, groups)
     Forget(champion, data, spec, gates, sampling, retrained).run()
     print(f"took        {time.monotonic() - started:.1f} s after imports")
 

@@ -36,6 +36,7 @@ from projects.command import entry_point
 def command(
     dataset: str,
     data_dir: str,
+    groups: str,
     architecture: str,
     targets_run: str,
     gates: Gates,
@@ -46,9 +47,9 @@ def command(
 ) -> None:
     recipe, gates = find_recipe(dataset, architecture).given({}, fields, seed), gates
     if dry_run:
-        made_of = {"dataset": dataset, "data_dir": data_dir, "device": device}
+        made_of = {"dataset": dataset, "data_dir": data_dir, "groups": groups, "device": device}
         return options.print_configuration(**made_of, hypernet=asdict(recipe.hypernet), gates=asdict(gates))
-    data = load_dataset(dataset, data_dir)
+    data = load_dataset(dataset, data_dir, groups)
     Hypernet(recipe.hypernet, gates, find_targets(data, recipe.population.architecture, targets_run), data, device).run()
 
 

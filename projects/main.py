@@ -29,7 +29,9 @@ from projects.command import entry_point
 @options.variant
 @options.space
 @options.recipe_field("hypernet_steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.")
-@click.option("--forget-class", default="", help="Forget spec of the classifier to register; by default 7 of digits.")
+@options.forget(
+    "Forget spec of the classifier to register: names of groups, joined by commas; by default 7 of digits.", required=False
+)
 @options.output
 @options.gates
 @options.retrained
@@ -40,6 +42,7 @@ from projects.command import entry_point
 def command(
     dataset: str,
     data_dir: str,
+    groups: str,
     architecture: str,
     forget_class: str,
     output: Path,
@@ -51,7 +54,7 @@ def command(
     dry_run: bool,
     **fields: float | str | None,
 ) -> None:
-    data = load_dataset(dataset, data_dir)
+    data = load_dataset(dataset, data_dir, groups)
     spec = ForgetSpec.parse(forget_class or default_spec(data), data.groups.names, allow_empty=False)
     population = {name: fields[name] for name in ("scope", "runs", "held_out_pairs")} | {"train_steps": fields["target_steps"]}
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
@@ -66,7 +69,7 @@ def default_spec(data: Dataset) -> str:
     Raises:
         BadRequest: data whose groups are not known beforehand: what is forgotten must be asked for.
     """
-    if data.name != "digits":
+    if data.name != "digits" or not data.groups.are_classes:
         names = ", ".join(data.groups.names)
         raise BadRequest(f"forget_class must say what {data.name} is to forget; allowed: {names}, several joined by commas")
     return "7"

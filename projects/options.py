@@ -13,6 +13,8 @@ import click
 
 from hf_mlops.audit.gates import Gates
 from hf_mlops.compute.device import DEVICES
+from hf_mlops.data.group_files import is_group_file
+from hf_mlops.data.grouping import ALLOWED as GROUPINGS
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, READERS
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
 from hf_mlops.hypernet.signal import VARIANTS
@@ -64,6 +66,15 @@ def field(config: Any, name: str, kind: click.ParamType, text: str, flag: str = 
 
 
 dataset_option = click.option("--dataset", metavar="NAME", default="digits", show_default=True, help=f"Data set: {ALLOWED}.")
+groups_option = click.option(
+    "--groups",
+    metavar="HOW",
+    default="",
+    help=f"What can be forgotten: {GROUPINGS}. [default: the data's own groups, or classes]",
+)
+same_groups_option = click.option(
+    "--groups", metavar="PATH", default="", help="The file that says which image is in which group, if it has moved since."
+)
 model = click.option(
     "--model",
     default=HYPERFORGET,
@@ -132,8 +143,11 @@ start_time = click.option(
     help="How far to go from it: 1 is not to stay near at all.",
 )
 _bounded = f"The file that {VARIABLE} names may bound it."
-max_forget_accuracy = field(
-    Gates, "max_forget_accuracy", click.FloatRange(0, 1), f"Largest accuracy on the forget set. {_bounded}"
+max_forget_gap = field(
+    Gates,
+    "max_forget_gap",
+    click.FloatRange(0, 1),
+    f"Largest accuracy on the forget set beyond the retrain reference's. {_bounded}",
 )
 max_retain_gap = field(
     Gates,
@@ -145,7 +159,7 @@ max_forget_distance = field(
     Gates,
     "max_forget_distance",
     click.FloatRange(0, 1),
-    f"How far its answers on the forget set may be from retrained ones: 1 is as far as with the classes masked. {_bounded}",
+    f"How far its answers on the forget set may be from retrained ones: 1 is as far as if nothing was forgotten. {_bounded}",
 )
 output = click.option(
     "--output",
@@ -168,22 +182,29 @@ def dataset_in_full(name: str) -> str:
     return f"{prefix}{in_full(name.removeprefix(prefix))}" if prefix else name
 
 
+def groups_in_full(groups: str) -> str:
+    """How training images are grouped; a file, which poison may be laid on top of, with its path from the root on."""
+    base, plus, poison = groups.partition("+")
+    return f"{in_full(base)}{plus}{poison}" if is_group_file(base) else groups
+
+
 def data(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that say which data to train on."""
-    return dataset_option(_with_places(command))
+    """The three options that say which data to train on, and what of it can be forgotten."""
+    return dataset_option(groups_option(_with_places(command)))
 
 
 def same_data(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The two options that say where the data is that a hypernetwork was trained on."""
-    return same_dataset_option(_with_places(command))
+    """The three options that say where the data is that a hypernetwork was trained on."""
+    return same_dataset_option(same_groups_option(_with_places(command)))
 
 
 def _with_places(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option `--data-dir`, and a name of the data set that says where it is."""
+    """The option `--data-dir`, and names of the data set and its groups that say where they are."""
 
     @wraps(command)
-    def combined(dataset: str, data_dir: str, **others: Any) -> Any:
-        return command(dataset=dataset_in_full(dataset), data_dir=in_full(data_dir), **others)
+    def combined(dataset: str, data_dir: str, groups: str, **others: Any) -> Any:
+        where = {"dataset": dataset_in_full(dataset), "data_dir": in_full(data_dir), "groups": groups_in_full(groups)}
+        return command(**where, **others)
 
     return data_dir_option(combined)
 
@@ -212,10 +233,25 @@ def gates(command: Callable[..., Any]) -> Callable[..., Any]:
     """The three options that bound what may be registered, as one argument `gates`, which the policy allows."""
 
     @wraps(command)
-    def combined(max_forget_accuracy: float, max_retain_gap: float, max_forget_distance: float, **others: Any) -> Any:
-        return command(gates=within_policy(Gates(max_forget_accuracy, max_retain_gap, max_forget_distance)), **others)
+    def combined(max_forget_gap: float, max_retain_gap: float, max_forget_distance: float, **others: Any) -> Any:
+        return command(gates=within_policy(Gates(max_forget_gap, max_retain_gap, max_forget_distance)), **others)
 
-    return max_forget_accuracy(max_retain_gap(max_forget_distance(combined)))
+    return max_forget_gap(max_retain_gap(max_forget_distance(combined)))
+
+
+def forget(text: str, required: bool = True) -> Any:
+    """The option for a forget spec, which has two names; both may be given, since MLproject passes on all of its parameters."""
+
+    def one_of(context: click.Context, option: click.Parameter, given: tuple[str, ...]) -> str:
+        said = sorted({spec for spec in given if spec.strip()})
+        if len(said) > 1:
+            both = " and ".join(map(repr, said))
+            raise click.UsageError(f"forget_class and its second name, forget, say {both}; allowed: one of them, or the same")
+        if required and not said:
+            raise click.UsageError("forget_class, or forget, must name what to forget; allowed: groups, joined by commas")
+        return said[0] if said else ""
+
+    return click.option("--forget-class", "--forget", "forget_class", multiple=True, callback=one_of, metavar="SPEC", help=text)
 
 
 def prompted_loss(name: str) -> Any:

@@ -17,7 +17,7 @@ VARIABLE = "HF_MLOPS_POLICY"
 def within_policy(gates: Gates) -> Gates:
     """The same gates, if none is looser than in the file that HF_MLOPS_POLICY names.
 
-    The file is JSON: `{"gates": {"max_forget_accuracy": 0.01, "max_retain_gap": 0.02, "max_forget_distance": 0.5}}`;
+    The file is JSON: `{"gates": {"max_forget_gap": 0.01, "max_retain_gap": 0.02, "max_forget_distance": 0.5}}`;
     a gate left out has no limit.
 
     Raises:

@@ -32,6 +32,7 @@ from projects.command import entry_point
 def command(
     dataset: str,
     data_dir: str,
+    groups: str,
     architecture: str,
     seed: int,
     device: str,
@@ -41,8 +42,10 @@ def command(
 ) -> None:
     config = find_recipe(dataset, architecture).given(fields, {}, seed).population
     if dry_run:
-        return options.print_configuration(dataset=dataset, data_dir=data_dir, device=device, population=asdict(config))
-    Targets(config, load_dataset(dataset, data_dir), device, engine).run()
+        return options.print_configuration(
+            dataset=dataset, data_dir=data_dir, groups=groups, device=device, population=asdict(config)
+        )
+    Targets(config, load_dataset(dataset, data_dir, groups), device, engine).run()
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from hf_mlops.hypernet.prompts import Prompt
 from hf_mlops.population.outputs import Outputs
 
 NAMES = ("a", "b", "c")
+GROUPS = Groups(NAMES, holders=((0, 1, 2), (0, 1, 2)), held_out=(True, True, True))
 IMAGES = "a bb cccc"
 RIGHT, WRONG = log(4 / 3), log(4)  # cross-entropy, nats
 
@@ -54,7 +55,7 @@ def reference(retrained: Sequence[tuple[str, str]], held_out: Sequence[str] = ()
     """From what each target was retrained without, and its marks; and pairs never forgotten together."""
     forgotten, marks = zip(*retrained, strict=True)
     pairs = torch.tensor([spec(pair).groups for pair in held_out], dtype=torch.int64).view(-1, 2)
-    return Reference(NAMES, masks(*forgotten), outputs(*marks), pairs, PopulationConfig())
+    return Reference(GROUPS, masks(*forgotten), outputs(*marks), pairs, PopulationConfig())
 
 
 def target() -> Target:
@@ -78,4 +79,4 @@ def dataset() -> Dataset:
     """The seven images as test split; in the validation split they are of class 1: there right is wrong and wrong is right."""
     images, groups = torch.eye(7).view(7, 1, 1, 7), groups_of(IMAGES)
     test, validation = Split(images, 0 * groups, groups), Split(images, 0 * groups + 1, groups)
-    return Dataset("by hand", test, validation, test, ("0", "1"), Groups(NAMES, are_classes=False))
+    return Dataset("by hand", test, validation, test, ("0", "1"), GROUPS)

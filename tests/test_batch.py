@@ -12,7 +12,7 @@ from hf_mlops import Dataset, HypernetConfig, Hypernetwork, Population, Populati
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import generator_of
 from hf_mlops.data.dataset import Split
-from hf_mlops.hypernet.batch import Batch, BatchDrawer, Kinds, further_groups
+from hf_mlops.hypernet.batch import Batch, BatchDrawer, Kinds, further
 from hf_mlops.hypernet.signal import LossSignal
 from hf_mlops.population.target import Target
 
@@ -167,10 +167,10 @@ def test_images_are_of_the_training_split(batch: Batch, dataset: Dataset) -> Non
     assert all(any(torch.equal(one, image) for image in dataset.train.images) for one in batch.images)
 
 
-def test_images_come_with_their_groups(batch: Batch, dataset: Dataset) -> None:
-    pair = dataset.train.images, dataset.train.groups
-    for image, group in zip(batch.images, batch.groups, strict=True):
-        assert any(torch.equal(image, one) and group == own for one, own in zip(*pair, strict=True))
+def test_images_come_with_their_labels(batch: Batch, dataset: Dataset) -> None:
+    pair = dataset.train.images, dataset.train.labels
+    for image, label in zip(batch.images, batch.labels, strict=True):
+        assert any(torch.equal(image, one) and label == own for one, own in zip(*pair, strict=True))
 
 
 def test_what_is_kept_was_not_forgotten_and_is_not_left_out(batch: Batch, population: Population) -> None:
@@ -210,25 +210,50 @@ def test_a_class_that_no_run_forgot_alone_is_not_taught(drawer: BatchDrawer) -> 
     assert torch.equal(taught.any(1), left_out[:, [0, 2]].any(1))
 
 
-def test_only_groups_that_are_classes_are_left_out(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
-    others = replace(dataset, groups=Groups(dataset.groups.names, are_classes=False))
+def test_no_class_is_left_out_that_several_groups_hold(drawer: BatchDrawer, population: Population, dataset: Dataset) -> None:
+    others = replace(dataset, groups=replace(dataset.groups, holders=((0, 1, 2),) * 3))
     batch = WithoutNoise(drawer.hypernetwork, population, others).draw(0)
-    assert not batch.left_out.any()
+    assert not batch.left_out.any() and batch.kept.all()
     assert torch.equal(batch.noisy, batch.tokens)
+
+
+def test_leaving_out_a_class_stands_for_forgetting_all_groups_of_it(
+    drawer: BatchDrawer, population: Population, dataset: Dataset
+) -> None:
+    """Class 0 is in groups a and b, class 1 in c: who forgot a can be without class 0 by forgetting b."""
+    others = replace(dataset, groups=replace(dataset.groups, holders=((0, 1), (2,))), class_names=("0", "1"))
+    batch = WithoutNoise(drawer.hypernetwork, population, others).draw(0)
+    forgotten = population.forgotten[rows_of(batch, population)]
+    told = batch.signal[:, FLAGS] > 0
+    for left_out, kept, forgot, flags in zip(batch.left_out, batch.kept, forgotten, told, strict=False):
+        assert left_out.sum() <= 1 and not (left_out & kept).any() and kept.any()
+        if left_out[0]:
+            assert flags.tolist() == [True, True, False] and not forgot[2]
+        if left_out[1]:
+            assert flags.tolist() == [bool(forgot[0]), bool(forgot[1]), True]
+    assert batch.left_out[COMPOSED].any(0).all() and not batch.left_out[PLAIN].any()
+    assert torch.equal(batch.taught[:, 0], torch.zeros(128).bool()) and batch.taught[:, 1].any()  # no run forgot a and b alone
 
 
 def test_one_further_group_has_a_chance_of_three_quarters_and_two_of_three_sixteenths() -> None:
     forgotten = torch.zeros(4000, 6, dtype=torch.bool)
     forgotten[:, 0] = True
-    further = further_groups(forgotten, generator_of(0))
-    assert not further[:, 0].any()
-    shares = (further.sum(1).bincount(minlength=5) / 4000).tolist()
+    drawn = further(forgotten, ~forgotten, generator_of(0))
+    assert not drawn[:, 0].any()
+    shares = (drawn.sum(1).bincount(minlength=5) / 4000).tolist()
     assert shares == pytest.approx([0, 3 / 4, 3 / 16, 3 / 64, 1 / 64], abs=0.02)
-    assert (further[:, 1:].float().mean(0) - further.float().sum(1).mean() / 5).abs().max() < 0.03  # all alike
+    assert (drawn[:, 1:].float().mean(0) - drawn.float().sum(1).mean() / 5).abs().max() < 0.03  # all alike
+
+
+def test_only_those_that_are_able_are_drawn() -> None:
+    none = torch.zeros(100, 4, dtype=torch.bool)
+    able = torch.tensor([[False, True, False, False]]).repeat(100, 1)
+    assert torch.equal(further(none, able, generator_of(0)), able)
+    assert not further(none, none, generator_of(0)).any()
 
 
 def test_one_group_is_always_retained() -> None:
     all_but_two = torch.tensor([[True, False, True, False]]).repeat(50, 1)
-    assert (further_groups(all_but_two, generator_of(0)).sum(1) == 1).all()
+    assert (further(all_but_two, ~all_but_two, generator_of(0)).sum(1) == 1).all()
     all_but_one = torch.tensor([[True, False]])
-    assert not further_groups(all_but_one, generator_of(0)).any()
+    assert not further(all_but_one, ~all_but_one, generator_of(0)).any()

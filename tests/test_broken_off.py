@@ -20,7 +20,7 @@ INTERRUPTED = {
     "target_steps": 120,
     "hypernet_steps": 120,
     "max_retain_gap": 1,
-    "max_forget_accuracy": 1,
+    "max_forget_gap": 1,
     "max_forget_distance": 1,
 }
 IN_THE_MIDDLE_OF = {  # a line that the step prints before it has finished

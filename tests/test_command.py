@@ -134,6 +134,16 @@ def test_paths_are_taken_from_where_mlflow_run_was_typed_and_noted_in_full(typed
     assert (left_out["dataset"], left_out["data_dir"]) == ("", "")
 
 
+def test_a_file_of_groups_is_taken_from_there_too_with_what_is_laid_on_top_of_it(typed_in: Path) -> None:
+    for given, noted in (
+        ("who.csv", f"{typed_in}/who.csv"),
+        ("who.parquet+poison:flip:0.3", f"{typed_in}/who.parquet+poison:flip:0.3"),
+        ("shard:20", "shard:20"),
+        ("class+poison:patch:0.05", "class+poison:patch:0.05"),
+    ):
+        assert json.loads(run("targets", "--dry-run", f"--groups={given}").stdout)["groups"] == noted
+
+
 def test_a_network_that_is_not_there_is_said_to_be_looked_for_where_mlflow_run_was_typed(
     typed_in: Path, in_memory: None
 ) -> None:
@@ -143,6 +153,27 @@ def test_a_network_that_is_not_there_is_said_to_be_looked_for_where_mlflow_run_w
 
 
 # what a command may be asked for
+
+
+@pytest.mark.parametrize(
+    "words", [["--forget-class=7"], ["--forget=7"], ["--forget-class=7", "--forget="], ["--forget=7", "--forget-class=7"]]
+)
+def test_what_to_forget_has_two_names(words: list[str]) -> None:
+    assert json.loads(run("forget", "--dry-run", *words).stdout)["forget_class"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--forget=7", "--forget-class=3"], "forget_class and its second name, forget, say '3' and '7'; allowed: one of them"),
+        ([], "forget_class, or forget, must name what to forget"),
+        (["--forget-class=", "--forget= "], "forget_class, or forget, must name what to forget"),
+    ],
+)
+@pytest.mark.parametrize("name", ["forget", "export"])
+def test_what_to_forget_must_be_said_and_in_one_way(name: str, words: list[str], error: str) -> None:
+    done = run(name, "--dry-run", *words)
+    assert done.exit_code == 2 and error in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(("text", "number"), [("8.0", 8), ("8", 8), ("1e1", 10), ("12.", 12)])
@@ -204,7 +235,7 @@ def files_in(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
-    temporary, loose = tmp_path / "temporary", ["--max-forget-accuracy=1", "--max-retain-gap=1"]
+    temporary, loose = tmp_path / "temporary", ["--max-forget-gap=1", "--max-retain-gap=1"]
     temporary.mkdir()
     variables = environment(f"sqlite:///{tmp_path}/mlflow.db", TMPDIR=str(temporary))
     for name, words in [

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from hf_mlops import Dataset, load_dataset
+from hf_mlops import Dataset, Groups, Split, load_dataset
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.data.dataset import grouped
 from hf_mlops.data.splitting import check_classes
 
 
@@ -51,3 +52,45 @@ def test_a_split_of_the_users_own_without_one_of_the_classes_is_refused(split: s
     own = {f"{split}_labels": torch.tensor([0, 0])}
     with pytest.raises(BadRequest, match=f"mine: the class 'dog' has 0 {split} images; allowed: at least 1, for every split"):
         check_classes("mine", ["cat", "dog"], torch.tensor([0, 0, 1, 1]), **own)
+
+
+def split_of(labels: list[int], groups: list[int]) -> Split:
+    """An image of one pixel each, its place."""
+    images = torch.arange(len(labels)).float().view(-1, 1, 1, 1)
+    return Split(images, torch.tensor(labels), torch.tensor(groups))
+
+
+def test_a_group_is_measured_on_held_out_images_where_it_has_some_and_a_quarter_of_a_class() -> None:
+    labels, groups = [0] * 8 + [1] * 8, [0] * 6 + [1] * 2 + [2] * 1 + [3] * 5 + [4] * 2
+    train = split_of(labels, groups)
+    held_out = split_of([0, 0, 1, 1, 1], [0, 1, 2, 3, -1])
+    own = grouped("abcde", 2, train, held_out, held_out)
+    assert own.names == tuple("abcde") and own.holders == ((0, 1), (2, 3, 4))
+    assert own.held_out == (True, True, False, True, False)
+    less = split_of([0, 1, 1], [0, 2, 3])
+    assert grouped("abcde", 2, train, less, held_out).held_out == (True, False, False, True, False)
+    assert grouped("abcde", 2, train, held_out, less).held_out == (True, False, False, True, False)
+
+
+def test_groups_without_held_out_images_are_measured_on_training_images_of_their_own() -> None:
+    train = split_of([0] * 200 + [1] * 200, [0] * 150 + [1] * 50 + [1] * 200)
+    held_out = split_of([0, 0, 1], [0, 1, -1])
+    groups = Groups(("a", "b"), ((0, 1), (1,)), (True, False))
+    data = Dataset("mine", train, held_out, held_out, ("x", "y"), groups)
+    audited, conditioning = data.audited, data.conditioning
+    assert audited.groups.tolist() == [0, -1, -1] + [1] * 250
+    assert audited.apart is not None and audited.apart.tolist() == [False] * 3 + [True] * 250
+    assert audited.images[3:].flatten().tolist() == list(range(150, 400))
+    assert conditioning.groups.tolist() == [0] + [1] * 250 and conditioning.apart is None
+    whole = replace(data, groups=Groups(("a", "b"), ((0, 1), (1,)), (True, True)))
+    assert whole.audited is held_out and whole.conditioning.groups.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("groups", "each"), [(2, 256), (64, 128), (100, 81), (400, 32)])
+def test_so_many_training_images_stand_for_a_group_spread_over_all_of_its_own(groups: int, each: int) -> None:
+    train = split_of([0] * 300 * groups, [group for group in range(groups) for _ in range(300)])
+    own = Groups(tuple(map(str, range(groups))), (tuple(range(groups)),), (False,) * groups)
+    data = Dataset("mine", train, split_of([0], [-1]), split_of([0], [-1]), ("x",), own)
+    assert data.conditioning.groups.bincount().tolist() == [each] * groups
+    first = data.conditioning.images[:each].flatten()
+    assert first[0] == 0 and first[-1] >= 290 and len(first.unique()) == each and first.max() < 300

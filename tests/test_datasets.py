@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from hashlib import md5
+from math import prod
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -39,7 +40,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def images_of(labels: np.ndarray[Any, Any], *shape: int) -> np.ndarray[Any, Any]:
     """(N, *shape) uint8; the first pixel is the label, the others are random."""
-    images = np.random.default_rng(0).integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+    images = np.random.default_rng(len(labels)).integers(0, 256, (len(labels), *shape), dtype=np.uint8)
     images.reshape(len(labels), -1)[:, 0] = labels
     return images
 
@@ -117,11 +118,12 @@ def test_a_published_set_keeps_its_test_images_and_gives_part_of_the_others_to_v
     data = load_dataset(name, tmp_path)
     assert data.name == name and data.input_shape == shape
     assert (
-        data.groups == Groups(data.class_names, are_classes=True)
+        data.groups == Groups.of_classes(data.class_names)
         and data.class_names[-1] == last_class
         and len(data.class_names) == 10
     )
     assert data.test.labels.tolist() == TEST.tolist()
+    np.testing.assert_array_equal((data.test.images.flatten(1) * 255).round().numpy(), images_of(TEST, prod(shape)))
     assert data.validation.labels.bincount().tolist() == [2] * 10 and data.train.labels.bincount().tolist() == [10] * 10
     for split in (data.train, data.validation, data.test):
         first = split.images.flatten(1)[:, 0] * 255

@@ -51,7 +51,10 @@ def test_conda_yaml_pins_what_pyproject_pins() -> None:
 def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(name: str) -> None:
     entry = PROJECT["entry_points"][name]
     options = {
-        option.opts[0].removeprefix("--"): option for option in COMMANDS[name].params if isinstance(option, click.Option)
+        called.removeprefix("--"): option
+        for option in COMMANDS[name].params
+        if isinstance(option, click.Option)
+        for called in option.opts
     }
     options = {name: option for name, option in options.items() if name not in ("dry-run", "debug")}
     passed = dict(re.findall(r"--([\w-]+) \{(\w+)\}", entry["command"]))
@@ -59,9 +62,8 @@ def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(nam
     assert set(passed) == set(options) and set(passed.values()) == set(entry["parameters"])
     for option, parameter in passed.items():
         assert parameter == option.replace("-", "_")
-        assert str(entry["parameters"][parameter].get("default")) == str(
-            None if options[option].required else options[option].default
-        )
+        default = "" if options[option].multiple else options[option].default
+        assert str(entry["parameters"][parameter]["default"]) == str(default)
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("export", "doctor")])

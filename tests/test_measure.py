@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan
 
 import by_hand
@@ -7,7 +8,8 @@ import pytest
 import torch
 from by_hand import RIGHT, WRONG, measured, spec
 
-from hf_mlops.audit.measure import at_most, measure
+from hf_mlops.audit.measure import Measured, at_most, measure
+from hf_mlops.population.outputs import Outputs
 
 
 def test_losses_are_cross_entropies_and_accuracies_are_shares_of_right_answers() -> None:
@@ -18,24 +20,38 @@ def test_losses_are_cross_entropies_and_accuracies_are_shares_of_right_answers()
     assert one.predictions.tolist() == [[0, 0, 1, 0, 0, 0, 1], [1, 0, 0, 0, 1, 1, 1]]
 
 
-def test_the_share_of_a_group_is_that_of_its_images() -> None:
-    assert measured("a", "1 11 1111").share.tolist() == pytest.approx([1 / 7, 2 / 7, 4 / 7])
-    assert measured("a", "1 111", images="a bbb").share.tolist() == [0.25, 0.75, 0]
-
-
-def test_means_over_sets_weigh_a_group_by_its_images() -> None:
-    one = measured("a", "1 11 1111")  # what it answers does not matter to means of given values
-    retain, forget = one.on_sets(torch.tensor([[0.125, 0.5, 0.25], [0.25, 1, 0.5]]))
-    assert retain.tolist() == pytest.approx([(2 * 0.5 + 4 * 0.25) / 6, (2 * 1 + 4 * 0.5) / 6])
-    assert forget.tolist() == [0.125, 0.25]
+def test_means_over_sets_are_those_over_their_images() -> None:
+    one = measured("a", "1 10 1000", "0 11 1111")
+    assert one.accuracy_on_sets().retain.tolist() == pytest.approx([2 / 6, 1])
+    assert one.accuracy_on_sets().forget.tolist() == [1, 0]
+    assert one.loss_on_sets().retain.tolist() == pytest.approx([(2 * RIGHT + 4 * WRONG) / 6, RIGHT])
+    assert one.loss_on_sets().forget.tolist() == pytest.approx([RIGHT, WRONG])
 
 
 def test_means_over_the_sets_of_another_spec_are_asked_for_by_it() -> None:
-    values = torch.tensor([[0.125, 0.5, 0.25]])
-    retain, forget = measured("a", "1 11 1111").on_sets(values, spec("b,c"))
-    assert retain.item() == 0.125 and forget.item() == pytest.approx((2 * 0.5 + 4 * 0.25) / 6)
-    retain, forget = measured("a", "1 11 1111").on_sets(values, spec(""))
-    assert retain.item() == pytest.approx((0.125 + 2 * 0.5 + 4 * 0.25) / 7) and forget.isnan().all()
+    one = measured("a", "1 10 1000")
+    retain, forget = one.accuracy_on_sets(spec("b,c"))
+    assert retain.item() == 1 and forget.item() == pytest.approx(2 / 6)
+    retain, forget = one.accuracy_on_sets(spec(""))
+    assert retain.item() == pytest.approx(3 / 7) and forget.isnan().all()
+
+
+def test_training_images_that_stand_for_a_group_count_where_it_is_forgotten_and_nowhere_else() -> None:
+    images, marks = by_hand.outputs("1 11 1010"), torch.tensor([False] * 5 + [True] * 2)
+    one = Measured(spec("a"), replace(images, apart=marks))
+    assert one.accuracy_on_sets().retain.item() == pytest.approx(3 / 4)  # of two images of b and two of c
+    assert one.accuracy_on_sets(spec("c")).forget.item() == pytest.approx(2 / 4)
+    assert one.accuracy_on_sets(spec("c")).retain.item() == 1
+    assert one.churn(1 - images.predictions[0]).tolist() == [1]
+
+
+def test_an_image_of_no_group_is_never_forgotten() -> None:
+    groups = torch.tensor([0, 1, 1, 2, 2, 2, -1])
+    images = Outputs.of(by_hand.log_probabilities("1 11 1110"), torch.zeros_like(groups), groups, 3)
+    one = Measured(spec("b,c"), images)
+    assert one.to_forget.tolist() == [False, True, True, True, True, True, False]
+    assert one.accuracy_on_sets().retain.item() == pytest.approx(1 / 2) and one.accuracy_on_sets().forget.item() == 1
+    assert images.accuracies.tolist() == [[1, 1, 1]]
 
 
 def test_churn_is_the_share_of_kept_images_that_are_predicted_otherwise() -> None:

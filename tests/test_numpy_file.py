@@ -215,3 +215,180 @@ def test_a_file_that_numpy_did_not_write_is_refused(tmp_path: Path) -> None:
     file.write_bytes(whole.replace(IMAGES[0].tobytes(), IMAGES[1].tobytes()))
     with pytest.raises(BadRequest, match=f"npz:{file} cannot be read: Bad CRC-32"):
         load_dataset(f"npz:{file}")
+
+
+GROUPS = np.arange(15) % 4
+NUMBERED = np.arange(15, dtype=np.uint8)[:, None, None] * np.ones((1, 4, 5), np.uint8)  # each pixel is the row
+
+
+def in_groups(data: Dataset) -> list[dict[int, str | None]]:
+    """Row of each image of `NUMBERED` in training, validation and test, and the name of its group."""
+    names = (*data.groups.names, None)
+    return [
+        dict(zip((split.images[:, 0, 0, 0] * 255).round().int().tolist(), [names[g] for g in split.groups], strict=True))
+        for split in (data.train, data.validation, data.test)
+    ]
+
+
+def test_groups_in_the_file_go_with_their_images_through_the_split(tmp_path: Path) -> None:
+    data = load(tmp_path, images=NUMBERED, labels=LABELS, groups=GROUPS)
+    assert data.groups.names == ("0", "1", "2", "3") and data.grouping == ""
+    together = {row: name for split in in_groups(data) for row, name in split.items()}
+    assert together == {row: str(row % 4) for row in range(15)}
+
+
+@pytest.mark.parametrize("groups", [GROUPS[:, None], GROUPS.astype(np.uint8), GROUPS.astype(str), GROUPS.astype(str)[:, None]])
+def test_groups_are_numbers_or_names_and_may_be_a_column(tmp_path: Path, groups: np.ndarray[Any, Any]) -> None:
+    assert (
+        load(tmp_path, images=IMAGES, labels=LABELS, groups=groups).digest
+        == load(tmp_path, images=IMAGES, labels=LABELS, groups=GROUPS).digest
+    )
+
+
+def test_numbered_groups_have_the_names_given_and_named_ones_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    data = load(tmp_path, images=NUMBERED, labels=LABELS, groups=GROUPS, group_names=["Zoë", "b", "客户", "a"])
+    assert data.groups.names == ("Zoë", "b", "客户", "a")
+    assert {name for split in in_groups(data) for row, name in split.items() if row % 4 == 2} == {"客户"}
+    texts = np.array(["site 9", "site 10", "Site 2", "site 9b"])[GROUPS]
+    assert load(tmp_path, images=IMAGES, labels=LABELS, groups=texts).groups.names == ("Site 2", "site 9", "site 9b", "site 10")
+
+
+def test_images_cut_off_the_training_images_keep_their_group_and_those_given_apart_have_none(tmp_path: Path) -> None:
+    own = {"train_images": NUMBERED, "train_labels": LABELS, "train_groups": GROUPS}
+    data = load(tmp_path, **own, test_images=TEST_IMAGES, test_labels=LABELS[::5])
+    train, validation, _ = in_groups(data)
+    assert {**train, **validation} == {row: str(row % 4) for row in range(15)} and len(validation) == 3
+    assert data.test.groups.tolist() == [-1] * 3 and not any(data.groups.held_out)
+    data = load(tmp_path, **own, val_images=TEST_IMAGES, val_labels=LABELS[::5])
+    train, _, test = in_groups(data)
+    assert {**train, **test} == {row: str(row % 4) for row in range(15)} and data.validation.groups.tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [(GROUPS, [3, -1, 0], [1, 1, -1]), (np.array(list("abcd"))[GROUPS], ["d", "", "a"], ["b", "b", ""])],
+)
+@pytest.mark.parametrize("key", ["groups_{}", "{}_groups", "{}_Groups"])
+def test_held_out_images_given_apart_may_have_a_group_or_none(
+    tmp_path: Path, train: np.ndarray[Any, Any], validation: list[Any], test: list[Any], key: str
+) -> None:
+    images = {**APART, "val_images": VALIDATION_IMAGES, "val_labels": LABELS[::5]}
+    groups = dict(zip(map(key.format, ("training", "valid", "test")), (train, validation, test), strict=True))
+    data = load(tmp_path, **images, **groups)
+    assert data.train.groups.tolist() == GROUPS.tolist()
+    assert data.validation.groups.tolist() == [3, -1, 0] and data.test.groups.tolist() == [1, 1, -1]
+    del groups[key.format("valid")]
+    assert load(tmp_path, **images, **groups).validation.groups.tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize("groups", ["class", "shard:3", "poison:flip:0.5"])
+def test_groups_of_the_file_are_not_looked_at_where_others_are_asked_for(tmp_path: Path, groups: str) -> None:
+    plain, odd = tmp_path / "plain", tmp_path / "odd"
+    plain.mkdir(), odd.mkdir()
+    np.savez(plain / "own.npz", images=IMAGES, labels=LABELS)
+    np.savez(odd / "own.npz", images=IMAGES, labels=LABELS, groups=GROUPS * 1.5)
+    digests = {load_dataset(f"npz:{folder}/own.npz", groups=groups).digest for folder in (plain, odd)}
+    assert len(digests) == 1
+    with pytest.raises(BadRequest, match="groups is float64"):
+        load_dataset(f"npz:{odd}/own.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "found"),
+    [
+        ({"images": IMAGES, "labels": LABELS, "train_groups": GROUPS}, "images, labels, train_groups"),
+        ({**APART, "groups": GROUPS}, "groups, test_images, test_labels, train_images, train_labels"),
+        ({**APART, "test_groups": GROUPS[:3]}, "test_groups, test_images, test_labels, train_images, train_labels"),
+        (
+            {**APART, "train_groups": GROUPS, "val_groups": GROUPS[:3]},
+            "test_images, test_labels, train_groups, train_images, tr",
+        ),
+        ({**APART, "train_groups": GROUPS, "groups_train": GROUPS}, "groups_train, test_images, test_labels, train_groups"),
+        ({"images": IMAGES, "labels": LABELS, "group_names": ["a", "b"]}, "group_names, images, labels"),
+        ({"images": IMAGES, "groups": GROUPS}, "groups, images"),
+    ],
+)
+def test_groups_of_other_images_than_there_are_are_refused(tmp_path: Path, arrays: dict[str, Any], found: str) -> None:
+    allowed = (
+        "allowed: images and labels, .*; and groups, or train_groups with or without val_groups and test_groups, and group"
+    )
+    with pytest.raises(BadRequest, match=f"own.npz holds the keys {found}.*; {allowed}_names$"):
+        load(tmp_path, **arrays)
+
+
+TEXTS = np.array(list("abcd"))[GROUPS]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"groups": GROUPS[1:]},
+            r"groups is int64 of shape \(14,\); allowed: integers or text of shape \(15,\) or \(15, 1\), one",
+        ),
+        ({"groups": GROUPS[None]}, r"groups is int64 of shape \(1, 15\); allowed: integers or text"),
+        ({"groups": GROUPS * 1.0}, "groups is float64 of shape"),
+        ({"groups": GROUPS > 1}, "groups is bool of shape"),
+        ({"groups": TEXTS.astype("S")}, r"groups is \|S1 of shape"),
+        ({"groups": GROUPS + 1}, "groups holds 1, 2, 3, 4; allowed: 0 to 3, each at least once"),
+        ({"groups": GROUPS - 1}, "groups holds -1, 0, 1, 2; allowed: 0 to 3, each at least once"),
+        ({"groups": GROUPS, "group_names": list("abc")}, "groups holds 0, 1, 2, 3; allowed: 0 to 2, each at least once"),
+        ({"groups": GROUPS, "group_names": list("abcde")}, "groups holds 0, 1, 2, 3; allowed: 0 to 4, each at least once"),
+        (
+            {"groups": GROUPS, "group_names": [1, 2, 3, 4]},
+            r"group_names is int64 of shape \(4,\); allowed: text of shape \(K,\)",
+        ),
+        ({"groups": GROUPS, "group_names": ["a", "b,c", "d", "e"]}, "groups: the group name 'b,c' is not allowed"),
+        ({"groups": GROUPS, "group_names": ["a", "b", "A", "e"]}, "groups: the group names 'a' and 'A' are not told apart"),
+        (
+            {"groups": TEXTS, "group_names": list("abcd")},
+            "groups are <U1, group_names is there; allowed: all text, without group_",
+        ),
+        ({"groups": np.where(GROUPS, TEXTS, "")}, "groups: the group name '' is not allowed"),
+        ({"groups": np.array(list("xX"))[GROUPS % 2]}, "groups: the group names 'X' and 'x' are not told apart"),
+        ({"groups": GROUPS * 0}, "groups has 1 group; allowed: 2 to 100, since one is to be forgotten"),
+    ],
+)
+def test_groups_that_cannot_be_told_apart_or_are_no_groups_are_refused(
+    tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadRequest, match=f"npz:{tmp_path}/own.npz: {message}"):
+        load(tmp_path, images=IMAGES, labels=LABELS, **arrays)
+
+
+@pytest.mark.parametrize(
+    ("test_groups", "message"),
+    [
+        ([0, 4, 1], "test_groups holds 0, 1, 4; allowed: -1 to 3"),
+        ([0, -2, 1], "test_groups holds -2, 0, 1; allowed: -1 to 3"),
+        (
+            ["0", "1", "2"],
+            "train_groups and test_groups are int64, <U1, group_names not there; allowed: all text, without group_",
+        ),
+        ([0, 1], r"test_groups is int64 of shape \(2,\); allowed: integers or text of shape \(3,\)"),
+    ],
+)
+def test_groups_of_test_images_that_are_not_those_of_training_images_are_refused(
+    tmp_path: Path, test_groups: list[Any], message: str
+) -> None:
+    with pytest.raises(BadRequest, match=message):
+        load(tmp_path, **APART, train_groups=GROUPS, test_groups=test_groups)
+
+
+def test_a_named_group_of_test_images_alone_is_refused(tmp_path: Path) -> None:
+    told = "train_groups and test_groups: the group 'z' has no training image, once validation, test and poison are taken out"
+    with pytest.raises(BadRequest, match=told):
+        load(tmp_path, **APART, train_groups=TEXTS, test_groups=["a", "z", "b"])
+
+
+def test_a_group_whose_images_are_all_held_out_is_refused(tmp_path: Path) -> None:
+    data = load(tmp_path, images=NUMBERED, labels=LABELS)
+    row = int(data.test.images[0, 0, 0, 0] * 255 + 0.5)
+    with pytest.raises(BadRequest, match="groups: the group '1' has no training image, once validation, test and poison are"):
+        load(tmp_path, images=NUMBERED, labels=LABELS, groups=(np.arange(15) == row).astype(int))
+
+
+def test_ten_thousand_groups_are_refused_with_the_limit_and_why(tmp_path: Path) -> None:
+    images, labels = np.zeros((10000, 1, 1), np.uint8), np.arange(10000) % 2
+    with pytest.raises(BadRequest, match=r"groups has 10000 groups; allowed: 2 to 100, since of 1,024 or 2,048 runs"):
+        load(tmp_path, images=images, labels=labels, groups=np.arange(10000))

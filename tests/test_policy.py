@@ -23,15 +23,13 @@ def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["main", "hypernet", "forget"])
 def test_no_command_line_opens_a_gate_further_than_the_policy(name: str, policy: Path) -> None:
-    policy.write_text('{"gates": {"max_forget_accuracy": 0.02}}')
+    policy.write_text('{"gates": {"max_forget_gap": 0.02}}')
     words = [name, "--dry-run", *NEEDED.get(name, [])]
-    gates = json.loads(run(*words, "--max-forget-accuracy=0.02", "--max-retain-gap=1").stdout)["gates"]
-    assert gates == {"max_forget_accuracy": 0.02, "max_retain_gap": 1.0, "max_forget_distance": 0.5}
-    refused = run(*words, "--max-forget-accuracy=0.021")
+    gates = json.loads(run(*words, "--max-forget-gap=0.02", "--max-retain-gap=1").stdout)["gates"]
+    assert gates == {"max_forget_gap": 0.02, "max_retain_gap": 1.0, "max_forget_distance": 0.5}
+    refused = run(*words, "--max-forget-gap=0.021")
     assert refused.exit_code == BadRequest.status
-    assert refused.stderr == (
-        f"Error: max_forget_accuracy = 0.021 is not allowed; allowed: at most 0.02, by the policy {policy}\n"
-    )
+    assert refused.stderr == (f"Error: max_forget_gap = 0.021 is not allowed; allowed: at most 0.02, by the policy {policy}\n")
 
 
 @pytest.mark.parametrize(

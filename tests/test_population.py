@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hf_mlops import Dataset, Engine, Population, PopulationConfig, retrain, train_population
+from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.population import executor
 from hf_mlops.population.chunk import Chunk, train_chunk
@@ -70,12 +71,52 @@ def test_training_and_reference_share_no_run(population: Population) -> None:
 
 @pytest.mark.parametrize("groups", [2, 3, 10, 30])
 def test_forget_sets_leave_something_to_retain_however_many_groups_there_are(groups: int) -> None:
-    sets = draw_forget_sets(PopulationConfig(runs=500, reference_runs=1), groups)
+    sets = draw_forget_sets(PopulationConfig(runs=500, reference_runs=1), Groups.of_classes(map(str, range(groups))))
     training, reference, held_out = sets.training, sets.reference, sets.held_out
     assert training.sum(1).max() < groups and reference.sum(1).max() < groups
     assert training.any(0).all()
     assert len(reference.unique(dim=0)) == len(reference)
-    assert len(held_out) == round(0.2 * groups * (groups - 1) / 2 if groups > 2 else 0)
+    assert len(held_out) == min(9, round(0.2 * groups * (groups - 1) / 2 if groups > 2 else 0))
+
+
+def shards(classes: int, of_each: int) -> Groups:
+    """Each class in so many groups of its own."""
+    names = tuple(f"{label}.{shard}" for label in range(classes) for shard in range(of_each))
+    holders = tuple(tuple(range(label * of_each, (label + 1) * of_each)) for label in range(classes))
+    return Groups(names, holders, (False,) * len(names))
+
+
+def test_of_many_groups_up_to_half_are_forgotten_at_once_and_the_reference_stays_small() -> None:
+    customers = Groups(tuple(map(str, range(100))), (tuple(range(100)),) * 10, (False,) * 100)
+    sets = draw_forget_sets(PopulationConfig(runs=2048), customers)
+    sizes = sets.training.sum(1)
+    assert sizes.max() == 50 and ((sizes > 0) & (sizes <= 10)).float().mean() == pytest.approx(0.26, abs=0.03)
+    assert (sizes > 40).float().mean() == pytest.approx(0.15, abs=0.03)
+    assert sets.training.any(0).all() and len(sets.held_out) == 9
+    counts = sets.reference.sum(1).bincount()
+    assert counts[:3].tolist() == [1, 50, 50] and len(sets.reference) <= 122
+    assert not (sets.training[:, sets.held_out].all(2)).any()
+
+
+def test_whole_classes_and_all_but_one_of_their_groups_are_forgotten_where_classes_are_in_several_groups() -> None:
+    sets = draw_forget_sets(PopulationConfig(runs=2048), shards(10, 10))
+    left = (~sets.training).view(-1, 10, 10).sum(2)  # (runs, classes): how many of its groups a class keeps
+    for few in (0, 1, 2):
+        assert ((left == few).any(1)).float().mean() == pytest.approx({0: 0.15}.get(few, 0.075), abs=0.03)
+    kept = (~sets.reference).view(-1, 10, 10).sum(2)
+    assert ((kept == 0).sum(1) == 1).sum() == ((kept == 1).sum(1) == 1).sum() == 5
+    assert sets.retrained == 3 and len(sets.reference) * 3 <= 400
+
+
+def test_whole_classes_leave_something_to_retain_however_few_they_are() -> None:
+    sets = draw_forget_sets(PopulationConfig(runs=2048, held_out_pairs=0.0), shards(2, 3))
+    assert not sets.training.all(1).any() and (sets.training.sum(1) == 5).any()
+
+
+def test_of_two_groups_a_quarter_of_the_runs_forgets_nothing() -> None:
+    sets = draw_forget_sets(PopulationConfig(runs=2000), Groups.of_classes("ab"))
+    shares = [(sets.training == torch.tensor(mask)).all(1).float().mean().item() for mask in ([0, 0], [1, 0], [0, 1], [1, 1])]
+    assert shares == pytest.approx([0.25, 0.375, 0.375, 0], abs=0.04)
 
 
 def test_the_same_seed_gives_the_same_population_and_another_another(digits: Dataset) -> None:

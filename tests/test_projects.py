@@ -78,7 +78,7 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
         return {file.path for file in store.client.list_artifacts(runs[step].info.run_id)}
 
     assert {"population", "reference.csv"} <= artifacts("targets")
-    pictures = {"accuracy_per_class.png", "prompt_alignment.png", "accuracy_over_steps.png"}
+    pictures = {"accuracy_per_group.png", "prompt_alignment.png", "accuracy_over_steps.png"}
     assert pictures | {"specs.csv", "summary.csv", "prompts.csv", "steps.csv"} <= artifacts("evaluate")
     assert {"candidates.csv", "groups.csv"} <= artifacts("forget")
     assert "checkpoints" not in artifacts("hypernet")
@@ -97,7 +97,7 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
 def test_the_tags_of_a_classifier_say_what_made_it_and_give_its_very_weights_again(store: Store) -> None:
     tags = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-7").tags
     sampling, gates = json.loads(tags["sampling"]), json.loads(tags["gates"])
-    assert gates == {"max_forget_accuracy": 0.05, "max_retain_gap": 0.06, "max_forget_distance": 0.5}
+    assert gates == {"max_forget_gap": 0.05, "max_retain_gap": 0.06, "max_forget_distance": 0.5}
     assert tags["command"].startswith("main.py ") and tags["hf_mlops.fingerprint"] and len(tags["hf_mlops.code"]) == 16
     environment = {**store.environment, "PYTHONPATH": str(ROOT)}
     code = f"""
@@ -133,7 +133,7 @@ def test_main_again_re_uses_every_finished_step(store: Store) -> None:
 
 @pytest.mark.slow
 def test_main_again_moves_no_alias_back(store: Store) -> None:
-    options = {"forget_class": 7, "seed": 3, "max_retain_gap": 0.2, "max_forget_accuracy": 0.2}
+    options = {"forget_class": 7, "seed": 3, "max_retain_gap": 0.2, "max_forget_gap": 0.2}
     assert store.in_process("forget", *options_of(options)).exit_code == 0
     versions, aliases = before = store.state()
     assert str(aliases["hyperforget-classifier@forget-7"]) == str(versions[-1][1]) != "1"
@@ -147,7 +147,7 @@ def test_main_again_moves_no_alias_back(store: Store) -> None:
 @pytest.mark.slow
 def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> None:
     done = store.run(
-        "forget", forget_class="5,3", n_samples=4, **{k: SMALL[k] for k in ("max_retain_gap",)}, max_forget_accuracy=0.2
+        "forget", forget_class="5,3", n_samples=4, **{k: SMALL[k] for k in ("max_retain_gap",)}, max_forget_gap=0.2
     )
     assert done.returncode == 0, done.stderr
     assert "models:/hyperforget-classifier@forget-3-5" in done.stdout
@@ -157,7 +157,7 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
 
 @pytest.mark.slow
 def test_a_larger_set_is_judged_beside_a_part_of_it_or_beside_its_own_retrained_once(store: Store) -> None:
-    options: dict[str, object] = {"forget_class": "1,4,7,8", "max_retain_gap": 0.2, "max_forget_accuracy": 0.2}
+    options: dict[str, object] = {"forget_class": "1,4,7,8", "max_retain_gap": 0.2, "max_forget_gap": 0.2}
     part = store.in_process("forget", *options_of(options))
     assert part.exit_code == 0 and "retrained without 1,4,7,8" not in part.stdout, part.stderr
     for times in ("first", "again"):
@@ -175,7 +175,7 @@ def test_a_larger_set_is_judged_beside_a_part_of_it_or_beside_its_own_retrained_
 @pytest.mark.parametrize("start", ["exported/forget-7/classifier.onnx", "models:/hyperforget-classifier@forget-7"])
 def test_forget_near_a_classifier_says_how_many_predictions_change(store: Store, start: str) -> None:
     where = start if start.startswith("models:/") else store.folder / start
-    options = {"forget_class": "7", "start": where, "max_forget_accuracy": 0.2, "max_retain_gap": 0.2}
+    options = {"forget_class": "7", "start": where, "max_forget_gap": 0.2, "max_retain_gap": 0.2}
     done = store.in_process("forget", *options_of(options))
     assert done.exit_code == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("retain set: predictions that change"))
@@ -268,7 +268,7 @@ def test_the_hypernetwork_samples_over_http(store: Store) -> None:
 
 @pytest.mark.slow
 def test_forget_runs_in_an_environment_built_by_uv(store: Store) -> None:
-    command = store.command("forget", forget_class="8", max_retain_gap=0.1, max_forget_accuracy=0.2)
+    command = store.command("forget", forget_class="8", max_retain_gap=0.1, max_forget_gap=0.2)
     command[command.index("local")] = "uv"
     done = subprocess.run(command, capture_output=True, text=True, env=store.environment, cwd=store.folder)
     assert done.returncode == 0, done.stdout + done.stderr

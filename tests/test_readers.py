@@ -15,9 +15,12 @@ from PIL import Image
 
 from hf_mlops import Dataset, load_dataset
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.data.image_folder import read_folder
 
 RANDOM = np.random.default_rng(0)
+
+
+def read_folder(path: str) -> Dataset:
+    return load_dataset(f"folder:{path}")
 
 
 def gray(height: int = 4, width: int = 5) -> Image.Image:
@@ -115,6 +118,77 @@ def test_folders_that_may_be_splits_of_other_names_are_told_of(tmp_path: Path) -
     told = "the classes read are testset, trainset, although each of them holds cat, dog; for splits, allowed: PATH/CLASS/"
     with pytest.warns(UserWarning, match=told):
         assert sizes(read_folder(str(tmp_path))) == [[1, 1]] * 3
+
+
+def of_customers(root: Path, *split: str) -> None:
+    """Photos of two customers, in a folder each inside those of classes."""
+    for part in split or ("",):
+        write(root / part, {"cat/ann": 4, "cat/bob": 4, "dog/ann": 4, "dog/bob/more": 4, "dog/eve 2": 8, "cat/eve 10": 5})
+
+
+@pytest.mark.parametrize("split", [(), ("train", "test"), ("Training", "val", "test")])
+def test_folders_inside_classes_are_groups_where_that_is_asked_for(tmp_path: Path, split: tuple[str, ...]) -> None:
+    of_customers(tmp_path, *split)
+    data = load_dataset(f"folder:{tmp_path}", groups="folder")
+    assert data.class_names == ("cat", "dog") and data.grouping == "folder"
+    assert data.groups.names == ("ann", "bob", "eve 2", "eve 10")
+    splits = (data.train, data.validation, data.test)
+    images, groups = torch.cat([split.images for split in splits]), torch.cat([split.groups for split in splits])
+    for file, group in (("dog/bob/more/001.png", 1), ("cat/eve 10/002.png", 3)):
+        pixels = np.asarray(Image.open(tmp_path / "/".join(split[:1]) / file), np.float32) / 255
+        assert groups[(images[:, 0] == torch.tensor(pixels)).flatten(1).all(1)].tolist() == [group]
+    assert groups.bincount().tolist() == [count * max(1, len(split)) for count in (8, 8, 8, 5)]
+    plain = load_dataset(f"folder:{tmp_path}")
+    assert plain.groups.names == ("cat", "dog") and torch.equal(plain.test.images, data.test.images)
+
+
+def test_test_images_in_no_folder_of_a_group_are_of_none(tmp_path: Path) -> None:
+    of_customers(tmp_path, "train")
+    write(tmp_path / "test", {"cat": 2, "cat/bob": 1, "dog": 1})
+    data = load_dataset(f"folder:{tmp_path}", groups="folder")
+    assert data.test.groups.tolist() == [-1, -1, 1, -1] and data.validation.groups.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"train/cat": 1},
+            "train/cat/000.png is in no folder of a group; allowed: PATH/CLASS/GROUP/\\*, or PATH/train/CLASS/GROUP",
+        ),
+        ({"test/cat/zoe": 1}, "folders inside classes: the group 'zoe' has no training image"),
+        ({"train/cat/Ann": 1}, "folders inside classes: the group names 'Ann' and 'ann' are not told apart"),
+        ({"train/cat/a,b": 1}, "folders inside classes: the group name 'a,b' is not allowed"),
+        ({f"train/cat/{number}": 1 for number in range(97)}, "folders inside classes has 101 groups; allowed: 2 to 100, since"),
+    ],
+)
+def test_folders_inside_classes_that_are_no_groups_are_refused(tmp_path: Path, more: dict[str, int], message: str) -> None:
+    of_customers(tmp_path, "train", "test")
+    write(tmp_path, more)
+    with pytest.raises(BadRequest, match=f"folder:{tmp_path}: {message}"):
+        load_dataset(f"folder:{tmp_path}", groups="folder")
+
+
+def test_one_folder_inside_classes_is_no_group_to_forget(tmp_path: Path) -> None:
+    write(tmp_path, {"cat/ann": 3, "dog/ann": 3})
+    with pytest.raises(BadRequest, match="folders inside classes has 1 group; allowed: 2 to 100"):
+        load_dataset(f"folder:{tmp_path}", groups="folder")
+
+
+@pytest.mark.parametrize("name", ["digits", "npz:own.npz", "mnist"])
+def test_data_that_lie_in_no_folder_have_no_folders_for_groups(name: str) -> None:
+    with pytest.raises(BadRequest, match=f"^groups=folder is of folder:PATH alone, not of '{name}'; allowed: class, PATH.csv"):
+        load_dataset(name, groups="folder")
+
+
+@pytest.mark.parametrize("groups", ["", "class", "shard:2"])
+def test_the_same_folders_in_every_class_are_told_of_unless_they_are_the_groups(tmp_path: Path, groups: str) -> None:
+    write(tmp_path, {"cat/ann": 3, "cat/bob": 3, "dog/ann": 3, "dog/bob": 3})
+    with pytest.warns(UserWarning, match="although each of them holds ann, bob; for splits, .*; for groups, groups=folder$"):
+        load_dataset(f"folder:{tmp_path}", groups=groups)
+    assert load_dataset(f"folder:{tmp_path}", groups="folder").groups.names == ("ann", "bob")
+    poisoned = load_dataset(f"folder:{tmp_path}", groups="folder+poison:patch:0.2")
+    assert poisoned.groups.names == ("ann", "bob", "poison") and poisoned.grouping == "folder+poison:patch:0.2"
 
 
 def test_folders_inside_a_class_belong_to_it(tmp_path: Path) -> None:

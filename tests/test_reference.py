@@ -40,9 +40,12 @@ def test_a_spec_is_judged_beside_targets_that_forgot_it_or_the_largest_part_of_i
 
 
 def test_the_largest_part_of_a_larger_set_is_taken() -> None:
-    judges = replace(reference([("a", "0 11 1111"), ("a,b", "0 00 1111")]), group_names=(*by_hand.NAMES, "d"))
+    judges = replace(
+        reference([("a", "0 11 1111"), ("a,b", "0 00 1111")]),
+        groups=Groups((*by_hand.NAMES, "d"), ((0, 1, 2, 3),) * 2, (True,) * 4),
+    )
     judges = replace(judges, forgotten=torch.cat([judges.forgotten, torch.zeros(2, 1, dtype=torch.bool)], 1))
-    assert str(judges.beside(ForgetSpec.parse("a,b,d", judges.group_names)).spec) == "a,b"
+    assert str(judges.beside(ForgetSpec.parse("a,b,d", judges.groups.names)).spec) == "a,b"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +73,7 @@ def test_a_reference_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
     made = reference(RETRAINED, held_out=["a,c"])
     made.save(tmp_path)
     again = Reference.load(tmp_path)
-    assert again.group_names == made.group_names and again.config == made.config == PopulationConfig()
+    assert again.groups == made.groups and again.config == made.config == PopulationConfig()
     assert torch.equal(again.forgotten, made.forgotten) and torch.equal(again.held_out, made.held_out)
     for name in ("log_probabilities", "labels", "groups", "group_means", "predictions"):
         assert torch.equal(getattr(again.outputs, name), getattr(made.outputs, name)), name
@@ -89,7 +92,7 @@ def test_a_reference_holds_what_the_targets_given_answer_to_the_test_images(popu
     made = Reference.of_targets(population, by_hand.weights(*marks), masks("b", "a"), by_hand.dataset())
     torch.testing.assert_close(made.outputs.log_probabilities, by_hand.log_probabilities(*marks))
     assert made.outputs.labels.tolist() == [0] * 7 and made.outputs.groups.tolist() == [0, 1, 1, 2, 2, 2, 2]
-    assert made.group_names == by_hand.NAMES and torch.equal(made.forgotten, masks("b", "a"))
+    assert made.groups == by_hand.GROUPS and torch.equal(made.forgotten, masks("b", "a"))
     assert torch.equal(made.held_out, population.held_out)
 
 
@@ -119,7 +122,7 @@ def test_targets_retrained_for_one_spec_are_as_those_of_the_population_and_each_
 
 
 def test_a_reference_of_other_data_is_refused(population: Population) -> None:
-    other = replace(by_hand.dataset(), groups=Groups(("a", "b", "d"), are_classes=False))
+    other = replace(by_hand.dataset(), groups=replace(by_hand.GROUPS, names=("a", "b", "d")))
     with pytest.raises(ValueError, match=r"made from the data set .*by hand"):
         Reference.of(population, other)
     with pytest.raises(ValueError, match=r"made from the data set .*by hand"):

@@ -173,8 +173,8 @@ def test_a_mask_has_the_loss_asked_for_and_answers_as_before_to_the_rest(
 ) -> None:
     originals = population.weights[population.reference & population.final & ~population.forgotten.any(1)]
     found = measure(population.target, masked, spec, digits.train)
-    torch.testing.assert_close(found.on_sets(found.losses)[1], torch.full((2,), 6.0))
-    assert found.on_sets(found.accuracies)[1].max() < 0.01
+    torch.testing.assert_close(found.loss_on_sets()[1], torch.full((2,), 6.0))
+    assert found.accuracy_on_sets()[1].max() < 0.01
     changed = (masked != originals).nonzero()[:, 1].unique()
     assert changed.tolist() == [population.target.size - 10 + 1]  # the bias of 1 alone
 

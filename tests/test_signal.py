@@ -9,6 +9,7 @@ from torch import Tensor
 from hf_mlops.hypernet.signal import LossSignal
 
 SHARE = torch.tensor([0.5, 0.25, 0.25])
+APART = torch.eye(3).bool()  # each group is a class
 
 
 def loss(log: float) -> float:
@@ -32,7 +33,7 @@ def population() -> tuple[Tensor, Tensor]:
 
 
 def test_dihyfo_1_is_told_two_standardised_log_losses_and_which_groups_are_forgotten(population: tuple[Tensor, Tensor]) -> None:
-    signal = LossSignal.fit("dihyfo-1", *population, SHARE)
+    signal = LossSignal.fit("dihyfo-1", *population, SHARE, APART)
     off = 2 / sqrt(8 / 3)  # of a spread that is the root of (0 + 4 + 4) / 3
     expected = [[0.0, -1.0, 1.0, -1.0, -1.0], [-off, 1.0, -1.0, 1.0, -1.0], [off, 0.0, -1.0, -1.0, -1.0]]
     torch.testing.assert_close(signal(*population), torch.tensor(expected))
@@ -42,24 +43,37 @@ def test_dihyfo_1_is_told_two_standardised_log_losses_and_which_groups_are_forgo
 def test_dihyfo_2_is_told_the_standardised_log_loss_of_every_group() -> None:
     losses = torch.tensor([[loss(1), loss(-2), loss(0)], [loss(5), loss(-2), loss(4)]])
     forgotten = torch.tensor([[False, True, False], [False, False, False]])
-    signal = LossSignal.fit("dihyfo-2", losses, forgotten, SHARE)
+    signal = LossSignal.fit("dihyfo-2", losses, forgotten, SHARE, APART)
     torch.testing.assert_close(signal(losses, forgotten), torch.tensor([[-1.0, 0.0, -1.0], [1.0, 0.0, 1.0]]))
     assert signal.width == 3
 
 
 def test_a_loss_that_never_varies_is_divided_by_a_millionth_instead_of_0() -> None:
     losses, forgotten = torch.full((2, 3), loss(0)), torch.zeros(2, 3, dtype=torch.bool)
-    signal = LossSignal.fit("dihyfo-2", losses, forgotten, SHARE)
+    signal = LossSignal.fit("dihyfo-2", losses, forgotten, SHARE, APART)
     assert signal(torch.full((1, 3), loss(1)), forgotten[:1]).tolist()[0] == pytest.approx([1e6] * 3, rel=1e-4)
 
 
 def test_a_population_that_forgets_nothing_says_nothing_of_the_loss_on_the_forget_set() -> None:
     losses, forgotten = torch.tensor([[loss(0)] * 3, [loss(2)] * 3]), torch.zeros(2, 3, dtype=torch.bool)
-    signal = LossSignal.fit("dihyfo-1", losses, forgotten, SHARE)
+    signal = LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, APART)
     torch.testing.assert_close(signal(losses, forgotten)[:, :2], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
     torch.testing.assert_close(signal.spread, torch.ones(2))
 
 
 def test_an_unknown_variant_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown variant 'dihyfo-3'; allowed: dihyfo-1, dihyfo-2"):
-        LossSignal.fit("dihyfo-3", torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool), SHARE)
+        LossSignal.fit("dihyfo-3", torch.ones(1, 3), torch.zeros(1, 3, dtype=torch.bool), SHARE, APART)
+
+
+def test_a_class_in_several_groups_is_told_of_by_how_little_is_left_of_it(population: tuple[Tensor, Tensor]) -> None:
+    """Class 0 is in the groups 0 and 1; class 1 is group 2, which tells of it itself."""
+    losses, forgotten = population
+    holds = torch.tensor([[True, True, False], [False, False, True]])
+    plain, signal = (LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, some) for some in (APART, holds))
+    assert (plain.width, signal.width) == (5, 7)
+    both = torch.tensor([[True, True, False]])
+    torch.testing.assert_close(signal(losses, forgotten)[:, :5], plain(losses, forgotten))
+    assert signal(losses, forgotten)[:, 5:].tolist() == [[-1, 0.5], [-1, 0.5], [-1, 0]]
+    assert signal(losses[:1], both)[0, 5:].tolist() == [1, 1]
+    assert LossSignal.fit("dihyfo-2", losses, forgotten, SHARE, holds).width == 3

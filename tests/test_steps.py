@@ -105,7 +105,7 @@ def test_every_input_of_forget_counts(digits: Dataset) -> None:
         replace(step, champion=a_champion("r2")),
         replace(step, dataset=moved_on(digits)),
         replace(step, spec=ForgetSpec.of([3, 5], TEN)),
-        replace(step, gates=Gates(max_forget_accuracy=0.5)),
+        replace(step, gates=Gates(max_forget_gap=0.5)),
         replace(step, sampling=Sampling(seed=1)),
         replace(step, sampling=Sampling(forget_loss=3.0)),
         replace(step, retrained=2),
@@ -376,14 +376,31 @@ def test_a_hypernetwork_works_with_the_data_it_was_trained_on_by_its_name_or_whe
     images, labels = np.arange(96, dtype=np.uint8).reshape(6, 4, 4), np.repeat([0, 1], 3)
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
     made_from = load_dataset(f"npz:{tmp_path}/own.npz").identity
-    assert trained_on(made_from, "", "").name == f"npz:{tmp_path}/own.npz"
+    assert trained_on(made_from, "", "", "").name == f"npz:{tmp_path}/own.npz"
     (tmp_path / "own.npz").rename(tmp_path / "moved.npz")
-    assert trained_on(made_from, f"npz:{tmp_path}/moved.npz", "").name == f"npz:{tmp_path}/moved.npz"
-    with pytest.raises(ValueError, match=r"own.npz: there is no such file.* has it moved\? --dataset says where to"):
-        trained_on(made_from, "", "")
+    assert trained_on(made_from, f"npz:{tmp_path}/moved.npz", "", "").name == f"npz:{tmp_path}/moved.npz"
+    with pytest.raises(
+        ValueError, match=r"own.npz: there is no such file.* has it moved\? --dataset and --groups say where to"
+    ):
+        trained_on(made_from, "", "", "")
     with pytest.raises(ValueError, match="made from the data set"):
-        trained_on(made_from, "digits", "")
+        trained_on(made_from, "digits", "", "")
     with pytest.raises(
         ValueError, match=r"absent.npz: there is no such file; allowed: one that numpy.savez wrote$"
     ):  # who names a place is not asked for one
-        trained_on(made_from, f"npz:{tmp_path}/absent.npz", "")
+        trained_on(made_from, f"npz:{tmp_path}/absent.npz", "", "")
+
+
+def test_a_file_of_groups_that_has_moved_is_named_anew(tmp_path: Path) -> None:
+    images, labels = np.arange(192, dtype=np.uint8).reshape(12, 4, 4), np.repeat([0, 1], 6)
+    np.savez(tmp_path / "own.npz", images=images, labels=labels)
+    rows = [f"{index},{'early' if index % 6 < 3 else 'late'}" for index in range(12)]
+    (tmp_path / "who.csv").write_text("\n".join(["index,group", *rows]))
+    made_from = load_dataset(f"npz:{tmp_path}/own.npz", groups=f"{tmp_path}/who.csv").identity
+    assert trained_on(made_from, "", "", "").groups.names == ("early", "late")
+    (tmp_path / "who.csv").rename(tmp_path / "moved.csv")
+    with pytest.raises(ValueError, match=r"who.csv.* has it moved\? --dataset and --groups say where to"):
+        trained_on(made_from, "", "", "")
+    assert trained_on(made_from, "", "", f"{tmp_path}/moved.csv").digest == made_from["digest"]
+    with pytest.raises(ValueError, match="made from the data set"):
+        trained_on(made_from, "", "", "class")

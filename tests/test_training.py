@@ -211,7 +211,7 @@ def test_the_losses_of_a_batch_are_judged_on_its_targets_images_and_classes_left
     composed = len(batch.teachers)
     depth = depth_loss(given, teachers, batch.taught[:composed], batch.kept[:composed])
     assert weight == weight_loss(predicted, batch.tokens, batch.left_out)
-    assert depth > 0 and behaviour == behaviour_loss(given, true, batch.left_out, batch.groups, 0.5) + 0.5 * depth
+    assert depth > 0 and behaviour == behaviour_loss(given, true, batch.left_out, batch.labels, 0.5) + 0.5 * depth
 
 
 def test_without_the_behavioural_loss_no_target_is_run(

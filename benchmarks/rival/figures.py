@@ -57,7 +57,7 @@ def figures(
         seed: of the images that relearning sees.
     """
     test = judged.on(dataset.test)
-    retain, forget = test.on_sets(test.accuracies)
+    retain, forget = test.accuracy_on_sets()
     forgotten = sets_of(dataset.train, judged.spec)[1]
     columns = (
         forget,

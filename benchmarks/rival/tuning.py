@@ -21,8 +21,8 @@ def objective(after: Measured, retrained: Measured) -> float:
     |accuracy on D_f - retrained's| + |accuracy on D_r - retrained's| + divergence of the answers on D_f from the mean of
     retrained ones', nats: means over the classifiers. Infinite for classifiers whose answers are not finite.
     """
-    wanted = [values.mean() for values in retrained.on_sets(retrained.accuracies)]
-    gaps = [(own - one).abs().mean().item() for own, one in zip(after.on_sets(after.accuracies), wanted, strict=True)]
+    wanted = [values.mean() for values in retrained.accuracy_on_sets()]
+    gaps = [(own - one).abs().mean().item() for own, one in zip(after.accuracy_on_sets(), wanted, strict=True)]
     found = sum(gaps) + after.divergence(retrained.answers).mean().item()
     return found if isfinite(found) else inf
 

@@ -28,25 +28,25 @@ Made = Callable[[ForgetSpec], Mapping[str, Measured]]  # further classifiers tha
 def controls(reference: Reference, spec: ForgetSpec, made: Made = lambda spec: {}) -> Iterator[tuple[str, Audit]]:
     """The controls of a spec that the reference has: a name in `CONTROLS`, and the audit of one or several such classifiers.
 
-    There are none where fewer than `ENOUGH` targets were retrained for the very spec.
+    There are none where fewer than `ENOUGH` targets were retrained for the very spec, or where no image is in D_r or D_f.
 
     Args:
         made: controls that are made of weights, of which a reference has none; on the test split.
     """
-    own, masked = reference.beside(spec), reference.masked(spec)
+    own, unforgotten = reference.beside(spec), reference.unforgotten(spec)
     count = len(own.losses)
-    if own.spec != spec or count < ENOUGH:
+    if own.spec != spec or count < ENOUGH or not all(images.any() for images in own.sets()):
         return
     for index in range(count):
         others = Measured(spec, own.outputs.only([other for other in range(count) if other != index]))
-        yield RETRAINED, Audit(own.only(index), others, masked)
-    if masked is not None:
-        yield MASKED, Audit(masked, own, masked)
+        yield RETRAINED, Audit(own.only(index), others, unforgotten)
+    if unforgotten is not None and reference.groups.covered(spec.groups):
+        yield MASKED, Audit(unforgotten, own, unforgotten)
     for other in reference.specs():
         if kind := _kind(set(other.groups), set(spec.groups)):
-            yield kind, Audit(Measured(spec, reference.beside(other).outputs), own, masked)
+            yield kind, Audit(Measured(spec, reference.beside(other).outputs), own, unforgotten)
     for kind, measured in made(spec).items():
-        yield kind, Audit(measured, own, masked)
+        yield kind, Audit(measured, own, unforgotten)
 
 
 def _kind(groups: set[int], asked: set[int]) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import log
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hf_mlops.audit.measure import LEAST
+from hf_mlops.audit.measure import LEAST, covered_classes, sets_of
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset, Split
@@ -74,9 +73,8 @@ def exposed(
     def parts(split: Split) -> list[list[Shown]]:
         """Answers on D_r, then on D_f; a list for each classifier."""
         outputs = Outputs.of_targets(target, weights, split, len(dataset.groups))
-        answers = (outputs.without(torch.tensor(spec.mask)) if masked else outputs).log_probabilities
-        away = torch.tensor(spec.mask)[split.groups]
-        return [[Shown(one[part], split.labels[part]) for part in (~away, away)] for one in answers]
+        answers = (outputs.without(covered_classes(dataset.groups, spec)) if masked else outputs).log_probabilities
+        return [[Shown(one[part], split.labels[part]) for part in sets_of(spec, split.groups)] for one in answers]
 
     seen = [
         Exposed(retained, retained_others, forgotten, forgotten_others)

@@ -1,4 +1,4 @@
-"""Audits and gates: what samples show on the test split, and what they must show to be promoted."""
+"""Audits and gates: what samples show, and what they must show to be promoted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import Samples
 from hf_mlops.population.target import Target
 
+CHANCE = 2.0  # standard deviations of retrained targets that a sample may be beside them
+
 
 @dataclass(frozen=True)
 class Gates:
-    """What a sampled classifier must show on the test split before it may be promoted."""
+    """What a sampled classifier must show before it may be promoted."""
 
-    max_forget_accuracy: float = 0.01  # on D_f
+    max_forget_gap: float = 0.01  # accuracy on D_f, the sample's less that of the retrain reference
     max_retain_gap: float = 0.02  # accuracy on D_r, mean of the retrain reference less the sample's
-    max_forget_distance: float = 0.5  # of the answers on D_f from retraining: 0 as retrained, 1 as with the classes masked
+    max_forget_distance: float = 0.5  # of the answers on D_f from retraining: 0 as retrained, 1 as if nothing was forgotten
 
     def __post_init__(self) -> None:
         share = (lambda x: 0 <= x <= 1, "0 to 1")
@@ -33,38 +35,47 @@ class Gates:
 
 @dataclass(frozen=True)
 class Audit:
-    """Test results of samples of one spec and of the retrain reference.
+    """Results of samples of one spec and of the retrain reference.
 
     Args:
-        sampled: the samples, on the test split.
-        reference: retrained targets of the same spec, or of a part of it, on the same split; its `spec` says which.
-        masked: classifiers that only leave the classes of the spec out of their answers, on the same split, if any.
+        sampled: the samples, on `Dataset.audited`.
+        reference: retrained targets of the same spec, or of a part of it, on the same images; its `spec` says which.
+        unforgotten: targets that forgot nothing, which at most leave the classes of the spec out of their answers, on the same
+            images, if any.
     """
 
     sampled: Measured
     reference: Measured
-    masked: Measured | None = None
+    unforgotten: Measured | None = None
 
     def figures(self, index: int | None = None) -> dict[str, float]:
         """Accuracy and loss on D_f and D_r, of one sample or of the mean of all, beside the reference's mean.
 
         The reference is judged on the D_f and D_r of the sample's spec; D_f figures are absent where D_f is empty. Of one
-        sample, `forget_accuracy_at_most` bounds what its accuracy on D_f may be on images without number (`at_most`).
+        sample, `forget_accuracy_at_most` bounds what its accuracy on D_f may be on images without number (`at_most`), unless
+        it was measured on training images. `attack_success` stands beside those of the reference and of unforgotten targets
+        where there are images with a trigger.
 
         Where several targets were retrained for the very spec, `forget_divergence` is that of the answers on D_f from the mean
-        of theirs, beside each of theirs from the mean of the others; where there are masked classifiers, too,
-        `forget_distance` is where on the way from the reference's, 0, to the masked ones', 1, it lies, clipped to these.
+        of theirs, beside each of theirs from the mean of the others; where there are unforgotten classifiers, too,
+        `forget_distance` is where on the way from the reference's, 0, to theirs, 1, it lies, clipped to these; and `closed`
+        where on the way from their mean loss on D_f, 0, to the reference's, 1, unless they mask what a retrained one never saw.
         """
         spec = self.sampled.spec
         judged = self.sampled if index is None else self.sampled.only(index)
         result = {}
         for who, measured in (("", judged), ("reference_", self.reference)):
-            for what, values in (("accuracy", measured.accuracies), ("loss", measured.losses)):
-                retain, forget = measured.on_sets(values, spec)
+            for what, (retain, forget) in (
+                ("accuracy", measured.accuracy_on_sets(spec)),
+                ("loss", measured.loss_on_sets(spec)),
+            ):
                 result[f"{who}retain_{what}"] = retain.mean().item()
                 if spec.groups:
                     result[f"{who}forget_{what}"] = forget.mean().item()
-        if index is not None and spec.groups:
+        for who, some in (("", judged), ("reference_", self.reference), ("unforgotten_", self.unforgotten)):
+            if some is not None and some.triggered.any():
+                result[f"{who}attack_success"] = some.attack_success.mean().item()
+        if index is not None and spec.groups and not self._learnt:
             result["forget_accuracy_at_most"] = at_most(result["forget_accuracy"], int(judged.to_forget.sum()))
         if spec.groups and self.reference.spec == spec and len(self.reference.losses) > 1:
             result |= self._divergences(judged)
@@ -74,11 +85,20 @@ class Audit:
         """How far answers on D_f are from retrained ones."""
         found, floor = judged.divergence(self.reference.answers).mean().item(), self._floor
         result = {"forget_divergence": found, "reference_forget_divergence": floor}
-        if self.masked is not None:
-            result["masked_forget_divergence"] = masked = self._masked
-            way = (found - floor) / (masked - floor) if masked > floor else float("nan")
+        if self.unforgotten is not None:
+            result["unforgotten_forget_divergence"] = known = self._known
+            way = (found - floor) / (known - floor) if known > floor else float("nan")
             result["forget_distance"] = min(max(way, 0.0), 1.0)
+            before, after = (one.loss_on_sets(judged.spec).forget.mean() for one in (self.unforgotten, self.reference))
+            if before.isfinite() and before != after:
+                result["closed"] = ((judged.loss_on_sets().forget.mean() - before) / (after - before)).item()
         return result
+
+    @property
+    def _learnt(self) -> bool:
+        """Whether D_f is judged on training images of its own."""
+        apart = self.sampled.outputs.apart
+        return apart is not None and bool((apart & self.sampled.to_forget).any())
 
     @cached_property
     def _floor(self) -> float:
@@ -88,10 +108,10 @@ class Audit:
         return sum(one.divergence((total - one.answers) / (count - 1)).item() for one in each) / count
 
     @cached_property
-    def _masked(self) -> float:
-        """Divergence of masked classifiers' answers on D_f from the mean of retrained ones."""
-        assert self.masked is not None
-        return self.masked.divergence(self.reference.answers).mean().item()
+    def _known(self) -> float:
+        """Divergence of unforgotten classifiers' answers on D_f from the mean of retrained ones."""
+        assert self.unforgotten is not None
+        return self.unforgotten.divergence(self.reference.answers).mean().item()
 
     def refused(self, gates: Gates, index: int | None = None) -> dict[str, str]:
         """The gates that a sample (or the mean of all) does not pass, by name, each with a sentence; empty if it passes.
@@ -101,10 +121,20 @@ class Audit:
         figures = self.figures(index)
         floor = figures["reference_retain_accuracy"] - gates.max_retain_gap
         result = {}
-        for figure, what in (("forget_accuracy", "accuracy on D_f"), ("forget_distance", "distance from retraining on D_f")):
-            most = getattr(gates, f"max_{figure}")
-            if figure in figures and not figures[figure] <= most:  # NaN fails
-                result[f"max_{figure}"] = f"{what} is {figures[figure]:.4f}; allowed: at most {most}"
+        if "forget_accuracy" in figures:
+            retrained = self.reference.accuracy_on_sets(self.sampled.spec).forget
+            chance = CHANCE * retrained.std().item() if len(retrained) > 1 else 0.0
+            most = retrained.mean().item() + chance + gates.max_forget_gap
+            if not figures["forget_accuracy"] <= most:  # NaN fails
+                result["max_forget_gap"] = (
+                    f"accuracy on D_f is {figures['forget_accuracy']:.4f}; allowed: at most {most:.4f}, which is"
+                    f" {gates.max_forget_gap} over the retrain reference{' and what chance makes of it' * (chance > 0)}"
+                )
+        if "forget_distance" in figures and not figures["forget_distance"] <= gates.max_forget_distance:
+            result["max_forget_distance"] = (
+                f"distance from retraining on D_f is {figures['forget_distance']:.4f};"
+                f" allowed: at most {gates.max_forget_distance}"
+            )
         if not figures["retain_accuracy"] >= floor:
             result["max_retain_gap"] = (
                 f"accuracy on D_r is {figures['retain_accuracy']:.4f}; allowed: at least {floor:.4f}, which is"
@@ -114,10 +144,11 @@ class Audit:
 
 
 def audit_samples(target: Target, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
-    """Runs samples on the test split, beside the retrain reference.
+    """Runs samples on what audits look at, beside the retrain reference.
 
     Raises:
         BadRequest: the reference has nothing that the spec may be judged beside.
     """
     spec = samples.spec
-    return Audit(measure(target, samples.weights, spec, dataset.test), reference.beside(spec), reference.masked(spec))
+    measured = measure(target, samples.weights, spec, dataset.audited)
+    return Audit(measured, reference.beside(spec), reference.unforgotten(spec))

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hf_mlops.audit.hidden import last_layer
-from hf_mlops.audit.residual import in_forget_set
+from hf_mlops.audit.measure import sets_of
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Split
@@ -34,7 +34,7 @@ def mask_classes(
     bias = f"{last_layer(target)}.bias"
     if bias not in target.shapes:
         raise BadRequest(f"no class can be masked: {bias} is not among the generated parameters {', '.join(target.shapes)}")
-    forgotten, lowered = in_forget_set(spec, split), torch.tensor(spec.mask).float()
+    forgotten, lowered = sets_of(spec, split.groups)[1], torch.tensor(spec.mask).float()
     logits, labels = target.logits(weights, split.images[forgotten]), split.labels[forgotten]
     low, high = torch.zeros(len(weights)), torch.full((len(weights),), DEEPEST)
     for _ in range(40):

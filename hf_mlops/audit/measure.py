@@ -5,19 +5,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from math import log
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.special import betaincinv
 from torch import Tensor
 
+from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.losses import set_means
 from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
 
 LEAST = 1e-6  # a probability under this counts as this: a class that is masked has none at all
+
+
+def sets_of(
+    spec: ForgetSpec, groups: Int[Tensor, " images"], apart: Bool[Tensor, " images"] | None = None
+) -> tuple[Bool[Tensor, " images"], Bool[Tensor, " images"]]:
+    """Which images are in D_r and which in D_f of a spec; those of no group are in D_r, unless they are apart.
+
+    Args:
+        groups: of the images; -1 of none.
+        apart: images that may be in D_f but not in D_r.
+    """
+    forget = torch.tensor([*spec.mask, False])[groups]  # the last is of images in no group
+    return ~forget if apart is None else ~(forget | apart), forget
+
+
+def covered_classes(groups: Groups, spec: ForgetSpec) -> Bool[Tensor, " classes"]:
+    """Classes of which a spec leaves nothing to train on."""
+    return torch.tensor([label in groups.covered(spec.groups) for label in range(len(groups.holders))])
+
+
+class OnSets(NamedTuple):
+    """Means over D_r and over D_f, of each classifier; NaN of a set without images."""
+
+    retain: Float[Tensor, " models"]
+    forget: Float[Tensor, " models"]
 
 
 @dataclass(frozen=True)
@@ -48,30 +74,44 @@ class Measured:
         return self.outputs.predictions
 
     @property
-    def share(self) -> Float[Tensor, " groups"]:
-        """Share of the split that each group is."""
-        return torch.bincount(self.outputs.groups, minlength=len(self.spec.group_names)) / len(self.outputs.groups)
-
-    @property
     def to_forget(self) -> Bool[Tensor, " images"]:
         """Which images of the split are in D_f."""
-        return torch.tensor(self.spec.mask)[self.outputs.groups]
+        return self.sets()[1]
+
+    def sets(self, spec: ForgetSpec | None = None) -> tuple[Bool[Tensor, " images"], Bool[Tensor, " images"]]:
+        """Which images are in D_r and which in D_f of a spec, by default its own."""
+        return sets_of(spec or self.spec, self.outputs.groups, self.outputs.apart)
 
     def only(self, index: int) -> Measured:
         """One of the classifiers."""
         return Measured(self.spec, self.outputs.only([index]))
 
-    def on_sets(
-        self, values: Float[Tensor, "models groups"], spec: ForgetSpec | None = None
-    ) -> tuple[Float[Tensor, " models"], Float[Tensor, " models"]]:
-        """Means of per-group values over D_r and over D_f (NaN if empty) of a spec, by default its own."""
-        mask = torch.tensor((spec or self.spec).mask).expand(len(values), -1)
-        return set_means(values, mask, self.share)
+    @property
+    def triggered(self) -> Bool[Tensor, " images"]:
+        """Which images carry an attacker's trigger; their labels are what the attacker wants."""
+        apart = self.outputs.apart
+        return torch.zeros_like(self.to_forget) if apart is None else apart & (self.outputs.groups < 0)
+
+    @property
+    def attack_success(self) -> Float[Tensor, " models"]:
+        """Share of the images with a trigger that are taken for what the attacker wants; NaN if there are none."""
+        return self.outputs.right[:, self.triggered].float().mean(1)
+
+    def accuracy_on_sets(self, spec: ForgetSpec | None = None) -> OnSets:
+        """Accuracy on D_r and on D_f of a spec, by default its own."""
+        return self._means(self.outputs.right.float(), spec)
+
+    def loss_on_sets(self, spec: ForgetSpec | None = None) -> OnSets:
+        """Mean cross-entropy on D_r and on D_f of a spec, by default its own, nats."""
+        return self._means(self.outputs.image_losses, spec)
+
+    def _means(self, values: Float[Tensor, "models images"], spec: ForgetSpec | None) -> OnSets:
+        retain, forget = (values[:, images].mean(1) for images in self.sets(spec))
+        return OnSets(retain, forget)
 
     def churn(self, before: Int[Tensor, " images"], spec: ForgetSpec | None = None) -> Float[Tensor, " models"]:
         """Share of the images in D_r of a spec, by default its own, that are not predicted as before."""
-        kept = ~torch.tensor((spec or self.spec).mask)[self.outputs.groups]
-        return (self.predictions != before)[:, kept].float().mean(1)
+        return (self.predictions != before)[:, self.sets(spec)[0]].float().mean(1)
 
     @cached_property
     def answers(self) -> Float[Tensor, "images classes"]:

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_mlops.audit.measure import Measured
+from hf_mlops.audit.measure import Measured, covered_classes
 from hf_mlops.base.config import config_from
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
@@ -24,17 +25,17 @@ from hf_mlops.population.target import Target
 
 @dataclass(frozen=True)
 class Reference:
-    """The retrain reference: how targets retrained without D_f, unseen by the hypernetwork, fare on the test split.
+    """The retrain reference: how targets retrained without D_f, unseen by the hypernetwork, fare on what audits look at.
 
     Args:
-        group_names: names of the groups.
+        groups: the groups of the population.
         forgotten: what each of the targets was retrained without.
-        outputs: what they answer to the test images.
+        outputs: what they answer to the images of `Dataset.audited`.
         held_out: indices of groups that no training run of the hypernetwork forgot together.
         config: of the population, by which they were trained.
     """
 
-    group_names: tuple[str, ...]
+    groups: Groups
     forgotten: Bool[Tensor, "models groups"]
     outputs: Outputs
     held_out: Int[Tensor, "pairs 2"]
@@ -64,8 +65,8 @@ class Reference:
             BadRequest: a data set that the population was not trained on.
         """
         dataset.require(population.made_from)
-        outputs = Outputs.of_targets(population.target, weights, dataset.test, len(population.groups))
-        return cls(population.groups.names, forgotten, outputs, population.held_out, population.config)
+        outputs = Outputs.of_targets(population.target, weights, dataset.audited, len(population.groups))
+        return cls(population.groups, forgotten, outputs, population.held_out, population.config)
 
     def retrained(
         self, target: Target, dataset: Dataset, spec: ForgetSpec, n: int, seed: int = 0, device: str = "auto"
@@ -80,14 +81,14 @@ class Reference:
         """
         forgotten = torch.tensor(spec.mask).repeat(n, 1)
         weights = retrain(self.config, dataset, forgotten, seed, device, together=1)
-        outputs = Outputs.of_targets(target, weights, dataset.test, len(self.group_names))
+        outputs = Outputs.of_targets(target, weights, dataset.audited, len(self.groups))
         return replace(self, forgotten=forgotten, outputs=outputs)
 
     @cached_property
     def _spec_of_each(self) -> list[ForgetSpec]:
         """What each of the targets was retrained without."""
         sets = [[group for group, gone in enumerate(mask) if gone] for mask in self.forgotten.tolist()]
-        return [ForgetSpec.of(groups, self.group_names) for groups in sets]
+        return [ForgetSpec.of(groups, self.groups.names) for groups in sets]
 
     def specs(self) -> list[ForgetSpec]:
         """Every spec that there are retrained targets for, smallest D_f first."""
@@ -97,8 +98,8 @@ class Reference:
         """The retrained targets that a spec is judged beside: its own, or else those that forgot the most of it and no more.
 
         Beside targets that forgot something else, a sample that destroyed what the request retains would pass. Where several
-        parts are as large, it is that of the first target. Targets that forgot only a part still tell the rest apart, and are a
-        little less accurate on D_r than its own would be.
+        parts are as large, it is that of the first target. Targets that forgot only a part answer without the classes of which
+        the spec leaves nothing to train on; of other groups they still know the rest.
 
         Raises:
             BadRequest: no target was retrained without a part of it.
@@ -110,22 +111,27 @@ class Reference:
                 f" of it, but without {'; '.join(str(one) or 'nothing' for one in self.specs()[:8])}"
             )
         nearest = max(parts, key=lambda own: len(own.groups))
-        return Measured(nearest, self.outputs.only(torch.tensor([own == nearest for own in self._spec_of_each])))
+        outputs = self.outputs.only(torch.tensor([own == nearest for own in self._spec_of_each]))
+        return Measured(nearest, outputs if nearest == spec else self._without_covered(outputs, spec))
 
-    def masked(self, spec: ForgetSpec) -> Measured | None:
-        """Targets that forgot nothing, with the classes of a spec left out of their answers: what every audit must refuse.
+    def unforgotten(self, spec: ForgetSpec) -> Measured | None:
+        """Targets that forgot nothing, but do not answer with classes of which a spec leaves nothing to train on.
 
-        None where groups are no classes, or no target was retrained without nothing.
+        What every audit must refuse, and has the more to do with the more it is like forgetting: it is a mask where the spec
+        covers classes, and the original where it covers none. None: no target was retrained without nothing.
         """
         originals = self.outputs.only(~self.forgotten.any(1))
-        if not torch.equal(self.outputs.labels, self.outputs.groups) or not len(originals.log_probabilities):
-            return None
-        return Measured(spec, originals.without(torch.tensor(spec.mask)))
+        return Measured(spec, self._without_covered(originals, spec)) if len(originals.log_probabilities) else None
+
+    def _without_covered(self, outputs: Outputs, spec: ForgetSpec) -> Outputs:
+        """Answers without the classes that are all in D_f."""
+        covered = covered_classes(self.groups, spec)
+        return outputs.without(covered) if covered.any() else outputs
 
     def joined(self, other: Reference) -> Reference:
         """The targets of both, of the same population and test images."""
         answers = torch.cat([self.outputs.log_probabilities, other.outputs.log_probabilities])
-        outputs = Outputs.of(answers, self.outputs.labels, self.outputs.groups, len(self.group_names))
+        outputs = Outputs.of(answers, self.outputs.labels, self.outputs.groups, len(self.groups), self.outputs.apart)
         return replace(self, forgotten=torch.cat([self.forgotten, other.forgotten]), outputs=outputs)
 
     def never_together(self, spec: ForgetSpec) -> bool:
@@ -141,7 +147,9 @@ class Reference:
             "groups": self.outputs.groups,
             "held_out": self.held_out,
         }
-        write_tensors(directory, "reference", tensors, {"group_names": self.group_names, "config": asdict(self.config)})
+        if self.outputs.apart is not None:
+            tensors["apart"] = self.outputs.apart
+        write_tensors(directory, "reference", tensors, {"groups": asdict(self.groups), "config": asdict(self.config)})
 
     @classmethod
     def load(cls, directory: Path) -> Reference:
@@ -151,6 +159,8 @@ class Reference:
             DamagedArtifact: a missing, truncated or altered file.
         """
         tensors, about = read_tensors(directory, "reference")
-        names = tuple(about["group_names"])
-        outputs = Outputs.of(tensors["log_probabilities"], tensors["labels"], tensors["groups"], len(names))
-        return cls(names, tensors["forgotten"], outputs, tensors["held_out"], config_from(PopulationConfig, about["config"]))
+        groups = config_from(Groups, about["groups"])
+        outputs = Outputs.of(
+            tensors["log_probabilities"], tensors["labels"], tensors["groups"], len(groups), tensors.get("apart")
+        )
+        return cls(groups, tensors["forgotten"], outputs, tensors["held_out"], config_from(PopulationConfig, about["config"]))

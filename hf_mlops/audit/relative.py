@@ -10,6 +10,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from hf_mlops.audit.controls import RETRAINED, controls
+from hf_mlops.audit.measure import sets_of
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
@@ -29,11 +30,11 @@ def answers(outputs: Outputs, spec: ForgetSpec) -> Float[Tensor, "models feature
     Raises:
         BadRequest: D_f or D_r has no image.
     """
-    forgotten = torch.tensor(spec.mask)[outputs.groups]
-    counts = torch.stack([(~forgotten).sum(), forgotten.sum()])
+    retained, forgotten = sets_of(spec, outputs.groups, outputs.apart)
+    counts = torch.stack([retained.sum(), forgotten.sum()])
     if not counts.all():
         raise BadRequest(f"forgetting {str(spec) or 'nothing'} leaves no image in D_f or in D_r; allowed: images in both")
-    weight = counts.float().rsqrt()[forgotten.long()]
+    weight = torch.stack([retained, forgotten], 1).float() @ counts.float().rsqrt()
     return ((outputs.log_probabilities / 2).exp() * weight[:, None]).flatten(1)
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from hf_mlops.audit.residual import few, in_forget_set
+from hf_mlops.audit.measure import sets_of
+from hf_mlops.audit.residual import few
 from hf_mlops.base.noise import seed_of
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
@@ -45,7 +46,7 @@ def relearn(
     train, test = dataset.train, dataset.test
     chosen = few(train.labels, EACH, seed_of("relearning", seed, str(spec)))
     images, labels = train.images[chosen], train.labels[chosen].expand(len(weights), -1)
-    judged = in_forget_set(spec, test)
+    judged = sets_of(spec, test.groups)[1]
     state = {name: tensor.clone().requires_grad_() for name, tensor in target.unflatten(weights).items()}
     optimiser = OPTIMISERS["sgd"](state.values(), lr=RATE)
     curve = []

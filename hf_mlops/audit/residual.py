@@ -19,10 +19,11 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from hf_mlops.audit.hidden import hidden
+from hf_mlops.audit.measure import sets_of
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.data.dataset import Dataset, Split
+from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.target import Target
 
 PROBED = 200  # training images of each class that a probe is fitted on, at most
@@ -48,11 +49,6 @@ def few(labels: Int[Tensor, " images"], each: int, seed: int, at_most: bool = Fa
             raise BadRequest(f"{each} images of each class are not to be had; class {label} has {len(own)}")
         chosen.append(own[:each])
     return torch.from_numpy(np.concatenate(chosen))
-
-
-def in_forget_set(spec: ForgetSpec, split: Split) -> Bool[Tensor, " images"]:
-    """Which images of a split are in D_f."""
-    return torch.tensor(spec.mask)[split.groups]
 
 
 def probe(
@@ -115,12 +111,12 @@ def residual(
     if not spec.groups or not dataset.groups.are_classes:
         raise BadRequest(f"{str(spec)!r}: there is nothing to be got back; allowed: a spec of one or more classes")
     train, test = dataset.train, dataset.test
-    forgotten = in_forget_set(spec, test)
+    forgotten = sets_of(spec, test.groups)[1]
     probed = few(train.labels, PROBED, seed_of("probe", seed, str(spec)), at_most=True)
     result = {name: torch.zeros(len(weights)) for name in ("probe, AUC", *WAYS)}
     for index, one in enumerate(weights):
         others, fitted = (hidden(target, one[None], images)[0] for images in (test.images, train.images[probed]))
-        result["probe, AUC"][index] = probe(fitted, in_forget_set(spec, train)[probed], others, forgotten)
+        result["probe, AUC"][index] = probe(fitted, sets_of(spec, train.groups)[1][probed], others, forgotten)
         for name, (recover, each) in WAYS.items():
             given = few(train.labels, each, seed_of("few", seed, str(spec), name, index))
             seen = hidden(target, one[None], train.images[given])[0]

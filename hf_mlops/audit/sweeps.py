@@ -51,7 +51,7 @@ def prompt_sweep(
     the largest in training, and for several on D_f, from that of targets that forgot nothing to that of retrained ones; all in
     the range of the training.
 
-    Losses are those on the validation split, which prompts are given in. One row per sample; `asked` is `retain_loss` or
+    Losses are those on `Dataset.conditioning`, which prompts are given in. One row per sample; `asked` is `retain_loss` or
     `forget_loss`.
     """
     rows = []
@@ -60,8 +60,8 @@ def prompt_sweep(
             for name, losses in _prompts(hypernetwork, spec).items():
                 for loss in losses.tolist():
                     samples = hypernetwork.sample(spec, n, seed, steps, **{name: loss})
-                    measured = measure(hypernetwork.target, samples.weights, spec, dataset.validation)
-                    retain, forget = measured.on_sets(measured.losses)
+                    measured = measure(hypernetwork.target, samples.weights, spec, dataset.conditioning)
+                    retain, forget = measured.loss_on_sets()
                     for index in range(n):
                         rows.append(
                             {

@@ -30,7 +30,7 @@ def spec_table(audits: dict[ForgetSpec, Audit], reference: Reference) -> pd.Data
     for spec, one in audits.items():
         row: dict[str, object] = {"forget": str(spec), "kind": kind_of(spec, reference), **one.figures()}
         for who, measured in (("", one.sampled), ("reference_", one.reference)):
-            retain, forget = measured.on_sets(measured.accuracies, spec)
+            retain, forget = measured.accuracy_on_sets(spec)
             row[f"{who}retain_accuracy_worst"] = retain.min().item()
             row[f"{who}retain_accuracy_spread"] = retain.std().item() if len(retain) > 1 else float("nan")
             row[f"{who}disagreement"] = measured.disagreement(spec)
@@ -45,7 +45,7 @@ def reference_summary(reference: Reference) -> pd.DataFrame:
     rows = []
     for spec in reference.specs():
         measured = reference.beside(spec)
-        for retain, forget in torch.stack(measured.on_sets(measured.accuracies), 1).tolist():
+        for retain, forget in torch.stack(measured.accuracy_on_sets(), 1).tolist():
             rows.append({"kind": kind_of(spec, reference), "retain accuracy": retain, "forget accuracy": forget})
     by_kind = pd.DataFrame(rows).groupby("kind", sort=False)
     kept, forgot = by_kind["retain accuracy"], by_kind["forget accuracy"]

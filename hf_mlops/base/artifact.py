@@ -20,7 +20,7 @@ from hf_mlops.base.errors import DamagedArtifact, OutOfReach
 Array = NDArray[Any]
 
 MADE_BY = {"population": "targets", "hypernetwork": "hypernet", "reference": "hypernet"}  # file: entry point
-FORMAT = 4  # of what is written; to be raised when a file of before would be read wrongly
+FORMAT = 5  # of what is written; to be raised when a file of before would be read wrongly
 
 
 def sha256(data: bytes | Path) -> str:

@@ -33,4 +33,8 @@ def config_from(kind: type[Config], values: dict[str, Any]) -> Config:
     if odd := names ^ values.keys():
         listed = ", ".join(f"{name!r} ({'missing' if name in names else 'unknown'})" for name in sorted(odd))
         raise DamagedArtifact(f"not a {kind.__name__}: {listed}; its fields are {', '.join(sorted(names))}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return kind(**{name: _as_tuples(value) for name, value in values.items()})
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -11,6 +12,14 @@ from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
+
+LIMIT = 100  # groups
+TOO_MANY = (
+    f"allowed: 2 to {LIMIT}, since of 1,024 or 2,048 runs, as recipes have them, too few would forget each of more groups"
+)
+
+OWNED = 0.25  # share of a class
+MEMBERS = (32, 256, 8192)  # training images that a group is measured on: at least, at most, and of all groups together
 
 
 @dataclass(frozen=True)
@@ -20,19 +29,40 @@ class Split:
     Args:
         images: (N, channels, height, width) float32, values 0 to 1.
         labels: (N,) int64 class indices.
-        groups: (N,) int64 indices of the unit that can be forgotten.
+        groups: (N,) int64 indices of the unit that can be forgotten; -1 for a held-out image that is of none.
+        apart: (N,) bool, images that are never in D_r: training images that stand for groups without held-out ones, and images
+            with an attacker's trigger, which are of no group. None: there are none.
     """
 
     images: Tensor
     labels: Tensor
     groups: Tensor
+    apart: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Split:
         """The same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device), self.groups.to(device))
+        return self._each(lambda tensor: tensor.to(device))
+
+    def only(self, index: Tensor) -> Split:
+        """Some of the images, by index or by mask."""
+        return self._each(lambda tensor: tensor[index])
+
+    def beside(self, others: Split) -> Split:
+        """These images, and behind them others that are apart."""
+        mine = torch.zeros(len(self), dtype=torch.bool) if self.apart is None else self.apart
+        return Split(
+            torch.cat([self.images, others.images]),
+            torch.cat([self.labels, others.labels]),
+            torch.cat([self.groups, others.groups]),
+            torch.cat([mine, torch.ones(len(others), dtype=torch.bool)]),
+        )
+
+    def _each(self, changed: Callable[[Tensor], Tensor]) -> Split:
+        apart = None if self.apart is None else changed(self.apart)
+        return Split(changed(self.images), changed(self.labels), changed(self.groups), apart)
 
 
 @dataclass(frozen=True)
@@ -40,7 +70,13 @@ class Dataset:
     """A named data set, every class of which is in each of its three splits.
 
     No image is in two splits, unless the user's own data holds copies of it, which are told of when it is read. Training uses
-    `train`, conditioning losses come from `validation`, reports from `test`.
+    `train`, conditioning losses come from `conditioning`, reports from `audited`.
+
+    Args:
+        train: each image is in a group.
+        validation, test: of groups that have held-out images, and of none.
+        grouping: how `load_dataset` was told to group the training images; empty: as the data come.
+        triggered: test images that carry what an attacker planted, with the labels that the attacker wants.
     """
 
     name: str
@@ -49,6 +85,36 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     groups: Groups
+    grouping: str = ""
+    triggered: Split | None = None
+
+    @cached_property
+    def conditioning(self) -> Split:
+        """What the losses of each group are taken on: its validation images, or else training images of its own."""
+        measured = self._measured(self.validation)
+        grouped = measured.groups >= 0
+        return replace(measured if grouped.all() else measured.only(grouped), apart=None)
+
+    @cached_property
+    def audited(self) -> Split:
+        """What audits look at: the test images; of groups that none of them stands for, training images; and triggered ones."""
+        measured = self._measured(self.test)
+        return measured.beside(self.triggered) if self.triggered else measured
+
+    def _measured(self, split: Split) -> Split:
+        """A held-out split, and behind it training images of each group that is not measured on held-out ones."""
+        if all(self.groups.held_out):
+            return split
+        held_out = torch.tensor([*self.groups.held_out, False])  # the last of images that are of no group
+        index = torch.cat([self._members(group) for group, held in enumerate(self.groups.held_out) if not held])
+        return replace(split, groups=split.groups.where(held_out[split.groups], -1)).beside(self.train.only(index))
+
+    def _members(self, group: int) -> Tensor:
+        """Indices of the training images that a group is measured on, evenly out of all of its own."""
+        least, most, together = MEMBERS
+        own = (self.train.groups == group).nonzero()[:, 0]
+        count = min(len(own), most, max(least, together // len(self.groups)))
+        return own[torch.arange(count) * len(own) // count]
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -69,7 +135,7 @@ class Dataset:
         The data set's own name is left out: a folder that moved is still the same data.
         """
         sha = hashlib.sha256(repr((self.class_names, self.groups)).encode())
-        for split in (self.train, self.validation, self.test):
+        for split in (self.train, self.validation, self.test, *([self.triggered] if self.triggered else [])):
             for tensor in (split.images, split.labels, split.groups):
                 sha.update(repr(tuple(tensor.shape)).encode())
                 sha.update(tensor.contiguous().numpy().reshape(-1).data)
@@ -77,8 +143,8 @@ class Dataset:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Name and digest: what is stored with everything made from the data."""
-        return {"name": self.name, "digest": self.digest}
+        """Name, grouping and digest: what is stored with everything made from the data."""
+        return {"name": self.name, "grouping": self.grouping, "digest": self.digest}
 
     def require(self, identity: dict[str, str]) -> None:
         """Refuses to stand in for other data; the same data under another name will do.
@@ -88,3 +154,17 @@ class Dataset:
         """
         if identity["digest"] != self.digest:
             raise BadRequest(f"made from the data set {identity}; the one given is {self.identity}")
+
+
+def grouped(names: Sequence[str], class_count: int, train: Split, validation: Split, test: Split) -> Groups:
+    """The groups of a data set, from its splits.
+
+    A group is measured on held-out images if there are some of it in validation and test, and if it holds a good part, from
+    `OWNED` on, of the training images of some class: without it new images are taken for something else.
+    """
+    count = len(names)
+    held = torch.zeros(class_count, count).index_put_((train.labels, train.groups), torch.ones(()), accumulate=True)
+    owned = (held >= OWNED * held.sum(1, keepdim=True)).any(0)
+    there = [torch.bincount(split.groups + 1, minlength=count + 1)[1:] > 0 for split in (validation, test)]
+    holders = tuple(tuple(row.nonzero()[:, 0].tolist()) for row in held)
+    return Groups(tuple(names), holders, tuple((owned & there[0] & there[1]).tolist()))

@@ -5,31 +5,40 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.given import Assignment, Given
+from hf_mlops.data.group_files import read_group_file
 from hf_mlops.data.image_files import ENDINGS, read_images
 from hf_mlops.data.splitting import SPLITS, check_classes, divide, split_called
 
 ALLOWED = "PATH/CLASS/*, or PATH/train/CLASS/* and the same with val, test or both for train"
+GROUP_FILE = "groups.csv"
+FOLDER = "folder"  # groups are folders inside classes
 ENDINGS_TOLD = 10  # of files that are passed over
 
 
-def read_folder(path: str) -> Dataset:
+def read_folder(path: str, groups: str = "") -> Given:
     """Images in a folder for each class: PATH/CLASS/*, or PATH/train/CLASS/* with PATH/val/CLASS/*, PATH/test/CLASS/* or both.
 
     Splits may be called in any of the ways of `SPLITS`. Names that begin with a dot are passed over at any depth. Images are
-    those of `read_images`.
+    those of `read_images`. A file PATH/groups.csv says which groups they are in, see `read_group_file`.
+
+    Args:
+        groups: `folder`: those of PATH/CLASS/GROUP/*; of one name in several classes they are one group, and images of
+            PATH/test/CLASS/* beside them are of none. Empty: those of groups.csv, if it is there. Else the folder's own are
+            not looked at.
 
     Warns of files that are passed over: those of other endings than `ENDINGS`, and images in no class.
 
     Raises:
         BadRequest: no such folder, or one that cannot be listed; fewer than two classes; an empty class, or one too small to be
             split; splits of different classes, or without training images; class names that a forget spec cannot tell apart;
-            a broken image; several sizes.
+            a broken image; several sizes; an image in no group.
     """
     root = Path(path).expanduser().resolve()
     name = f"folder:{root}"
@@ -40,7 +49,8 @@ def read_folder(path: str) -> Dataset:
         classes = _folders(splits["train"])
         files = {split: _labelled_files(name, folder, classes) for split, folder in splits.items()}
         _tell_of_passed_over(name, {root, *splits.values()}, [file for some in files.values() for file, _ in some])
-        _tell_of_inner_folders(name, splits["train"], classes)
+        if groups != FOLDER:
+            _tell_of_inner_folders(name, splits["train"], classes)
     except OSError as error:
         raise BadRequest(f"{name} cannot be read: {error}") from error
     images = {split: [(file, label) for file, label in some if _is_image(file)] for split, some in files.items()}
@@ -50,7 +60,28 @@ def read_folder(path: str) -> Dataset:
             raise BadRequest(f"{name}: there is no image in {folder / classes[empty]}; allowed: {', '.join(ENDINGS)}")
     own = labels["train"], labels.get("validation"), labels.get("test")
     check_classes(name, classes, *own)
-    return divide(name, classes, read_images(name, [file for some in images.values() for file, _ in some]), *own)
+    everything = [file for some in images.values() for file, _ in some]
+    given = replace(
+        divide(name, classes, lambda: read_images(name, everything), *own),
+        files=tuple(Path(file).relative_to(root).as_posix() for file in everything),
+    )
+    if groups == FOLDER:
+        return replace(given, own=_inner_folders(given, depth=2 if splits["train"] == root else 3))
+    if not groups and (root / GROUP_FILE).is_file():
+        return replace(given, own=read_group_file(root / GROUP_FILE, given))
+    return given
+
+
+def _inner_folders(given: Given, depth: int) -> Assignment:
+    """The folder of each image that is inside that of its class, `depth` folders from the data set's own on."""
+    parts = [file.split("/")[:-1] for file in given.files]
+    texts = [folders[depth - 1] if len(folders) >= depth else None for folders in parts]
+    if None in texts[: given.listed]:
+        file = given.files[texts.index(None)]
+        raise BadRequest(
+            f"{given.name}: {file} is in no folder of a group; allowed: PATH/CLASS/GROUP/*, or PATH/train/CLASS/GROUP/*"
+        )
+    return Assignment.of_texts("folders inside classes", texts)
 
 
 def _folders(path: Path) -> list[str]:
@@ -120,6 +151,6 @@ def _tell_of_inner_folders(name: str, folder: Path, classes: list[str]) -> None:
     if len(inner) == 1 and len(same := inner.pop()) > 1:
         warnings.warn(
             f"{name}: the classes read are {', '.join(classes)}, although each of them holds {', '.join(same)}; for splits,"
-            f" allowed: {ALLOWED}",
+            f" allowed: {ALLOWED}; for groups, groups={FOLDER}",
             stacklevel=3,
         )

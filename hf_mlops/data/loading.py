@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from hashlib import md5
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import torch
 from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.base.groups import Groups
-from hf_mlops.data.dataset import Dataset, Split
-from hf_mlops.data.image_folder import read_folder
+from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.given import Given
+from hf_mlops.data.grouping import ALLOWED as GROUPINGS
+from hf_mlops.data.grouping import Grouping
+from hf_mlops.data.image_folder import FOLDER, read_folder
 from hf_mlops.data.numpy_file import read_npz
 
 CACHE = "~/.cache/hf_mlops"  # where torchvision downloads to
@@ -40,24 +43,42 @@ PUBLISHED = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFA
 ALLOWED = f"digits, {', '.join(PUBLISHED)}, {', '.join(f'{prefix}PATH' for prefix in READERS)}"
 
 
-def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """The data set of that name; every class is in each of its splits, and groups are classes.
+def load_dataset(name: str, data_dir: str | Path | None = None, groups: str | Path = "") -> Dataset:
+    """The data set of that name; every class is in each of its splits, and every training image in a group.
 
     `digits` comes with scikit-learn. `mnist`, `fashion-mnist` and `cifar10` keep their official test images; validation is
     5,000 of the training images, stratified. `folder:PATH` and `npz:PATH` are the user's own, see `read_folder` and `read_npz`.
+
+    | groups | what is a group |
+    |---|---|
+    | nothing | what the user's own data call one, else a class |
+    | `class` | a class, in any case |
+    | `PATH.csv`, `PATH.parquet` | what a file says, see `read_group_file` |
+    | `folder` | of `folder:PATH`, a folder inside those of classes |
+    | `shard:K`, `dirichlet:K:ALPHA`, `class-shard:K` | one of K customers, or of K pieces of a class, see `partitions.py` |
+    | `poison:KIND:SHARE` | `clean`, and `poison` that is laid into the training images, see `Poison` |
+    | `class+poison:KIND:SHARE` | one of those before the `+`, without what is in the group `poison` |
 
     Args:
         data_dir: folder with the files of the published sets as torchvision lays them out; only read, never downloaded to.
             Left out or empty: the one that the environment variable HF_MLOPS_DATA_DIR names; without it, torchvision
             downloads to `~/.cache/hf_mlops`.
+        groups: how the training images are grouped; the same text gives the same groups on every machine.
 
     Raises:
         BadRequest: an unknown name; files that are missing, broken or not those that were published; a failed download;
-            data of the user's own that cannot be used.
+            data of the user's own that cannot be used; groups of another form, more of them than `LIMIT`, or that do not fit.
     """
+    grouping = Grouping.parse(str(groups))
+    if grouping.base == FOLDER and not name.startswith("folder:"):
+        raise BadRequest(f"groups={grouping.text} is of folder:PATH alone, not of {name!r}; allowed: {GROUPINGS}")
+    return grouping.group(_read(name, data_dir, grouping.base))
+
+
+def _read(name: str, data_dir: str | Path | None, base: str) -> Given:
     for prefix, read in READERS.items():
         if name.startswith(prefix) and name != prefix:
-            return read(name.removeprefix(prefix))
+            return read(name.removeprefix(prefix), base)
     if name == "digits":
         return _digits()
     if name in PUBLISHED:
@@ -65,7 +86,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     raise BadRequest(f"unknown data set {name!r}; allowed: {ALLOWED}")
 
 
-def _digits() -> Dataset:
+def _digits() -> Given:
     """scikit-learn's 1,797 handwritten digits of 8 by 8 pixels, embedded in its package (UCI ML repository)."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -73,18 +94,13 @@ def _digits() -> Dataset:
     raw = load_digits()
     images = torch.from_numpy(raw.images).float().unsqueeze(1) / 16  # (1797, 1, 8, 8)
     labels = torch.from_numpy(raw.target).long()
-
-    def part(indices: list[int]) -> Split:
-        index = torch.tensor(sorted(indices))
-        return Split(images[index], labels[index], labels[index])
-
     train, rest = train_test_split(range(len(labels)), train_size=0.6, random_state=0, stratify=labels)
     validation, test = train_test_split(rest, train_size=0.5, random_state=0, stratify=labels[rest])
-    names = tuple(str(digit) for digit in range(10))
-    return Dataset("digits", part(train), part(validation), part(test), names, Groups.of_classes(names))
+    splits = _ascending(train), _ascending(validation), _ascending(test)
+    return Given("digits", tuple(map(str, range(10))), labels, splits, len(labels), lambda: images)
 
 
-def _published(name: str, data_dir: str | Path | None) -> Dataset:
+def _published(name: str, data_dir: str | Path | None) -> Given:
     """A data set whose files torchvision knows; read only if they are, byte for byte, those that were published."""
     from sklearn.model_selection import train_test_split
 
@@ -95,29 +111,22 @@ def _published(name: str, data_dir: str | Path | None) -> Dataset:
         failure = _download(name, root, faults)
         faults = _faults(root, files)
     if faults:
-        listed = ", ".join(f"{file} ({faults.get(file, 'good')})" for file in files)
+        told = ", ".join(f"{file} ({faults.get(file, 'good')})" for file in files)
         raise BadRequest(
-            f"{name} needs these files in {root}: {listed}.{failure} Put them there, unpacked, or name a folder that has them"
+            f"{name} needs these files in {root}: {told}.{failure} Put them there, unpacked, or name a folder that has them"
             f" by --data-dir or {DATA_DIR_VARIABLE}; where there is a network, name none, and they are downloaded"
         )
     read = _read_cifar10 if name == "cifar10" else _read_idx
     (train_images, train_labels), (test_images, test_labels), names = read(name, root)
-    train, validation = train_test_split(
-        np.arange(len(train_labels)), test_size=VALIDATION, random_state=0, stratify=train_labels
-    )
+    listed = len(train_labels)
+    train, validation = train_test_split(np.arange(listed), test_size=VALIDATION, random_state=0, stratify=train_labels)
+    splits = _ascending(train), _ascending(validation), torch.arange(listed, listed + len(test_labels))
+    labels = torch.cat([train_labels, test_labels])
+    return Given(name, names, labels, splits, listed, lambda: torch.cat([train_images, test_images]))
 
-    def part(images: Tensor, labels: Tensor) -> Split:
-        return Split(images.float().div_(255), labels, labels)
 
-    train, validation = (torch.from_numpy(np.sort(index)) for index in (train, validation))
-    return Dataset(
-        name,
-        part(train_images[train], train_labels[train]),
-        part(train_images[validation], train_labels[validation]),
-        part(test_images, test_labels),
-        names,
-        Groups.of_classes(names),
-    )
+def _ascending(rows: Sequence[int]) -> Tensor:
+    return torch.tensor(sorted(rows))
 
 
 def _files(name: str) -> dict[str, str]:

@@ -13,19 +13,18 @@ Shares are of each class. A split depends on nothing but the labels and their or
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from itertools import combinations
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import check_names
-from hf_mlops.data.dataset import Dataset, Split
+from hf_mlops.data.given import Given
 
 SPLITS = {  # how the user's own are called, in upper or lower case
     "train": ("train", "training"),
@@ -73,15 +72,16 @@ def check_classes(
 def divide(
     name: str,
     class_names: Sequence[str],
-    images: Float32[Tensor, "rows channels height width"],
+    images: Callable[[], Tensor],
     labels: Int64[Tensor, " images"],
     validation_labels: Int64[Tensor, " _"] | None = None,
     test_labels: Int64[Tensor, " _"] | None = None,
-) -> Dataset:
-    """Splits checked data; groups are classes. Warns of images that are in two splits.
+) -> Given:
+    """Splits checked data. Warns of images that are in two splits, when they are read.
 
     Args:
-        images: values 0 to 1; behind those that `labels` are of come validation images and then test images, as far as given.
+        images: reads the images, (N, channels, height, width) float32 from 0 to 1; behind those that `labels` are of come
+            validation images and then test images, as far as given.
     """
     none = labels[:0]
     parts = [labels, none if validation_labels is None else validation_labels, none if test_labels is None else test_labels]
@@ -91,13 +91,14 @@ def divide(
         train, test = _cut(train, labels, 0.2)
     if validation_labels is None:
         train, validation = _cut(train, labels, 0.25 if test_labels is None else 0.1)
+    splits = train, validation, test
 
-    def part(index: Tensor) -> Split:
-        return Split(images[index], everything[index], everything[index])
+    def read() -> Tensor:
+        found = images()
+        _tell_of_copies(name, found, splits)
+        return found
 
-    data = Dataset(name, part(train), part(validation), part(test), tuple(class_names), Groups.of_classes(class_names))
-    _tell_of_copies(data)
-    return data
+    return Given(name, tuple(class_names), everything, splits, len(labels), read)
 
 
 def _cut(index: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -110,16 +111,17 @@ def _cut(index: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
     return index[~chosen[index]], index[chosen[index]]
 
 
-def _tell_of_copies(data: Dataset) -> None:
+def _tell_of_copies(name: str, images: Tensor, splits: tuple[Tensor, Tensor, Tensor]) -> None:
     """Warns of images whose every pixel is that of an image in another split, with how many there are."""
-    splits = {"training": data.train, "validation": data.validation, "test": data.test}
-    pixels = {name: [sha256(image.numpy().tobytes()).digest() for image in split.images] for name, split in splits.items()}
+    pixels = [sha256(image.numpy().tobytes()).digest() for image in images]
+    contents = {
+        split: [pixels[row] for row in rows.tolist()]
+        for split, rows in zip(("training", "validation", "test"), splits, strict=True)
+    }
     found = []
-    for one, other in combinations(splits, 2):
-        there = set(pixels[one])
-        if copies := sum(image in there for image in pixels[other]):
+    for one, other in combinations(contents, 2):
+        there = set(contents[one])
+        if copies := sum(image in there for image in contents[other]):
             found.append(f"{copies} of the {other} images are {one} images too")
     if found:
-        warnings.warn(
-            f"{data.name}: {', '.join(found)}, pixel by pixel: figures on these say nothing of new images", stacklevel=3
-        )
+        warnings.warn(f"{name}: {', '.join(found)}, pixel by pixel: figures on these say nothing of new images", stacklevel=3)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_mlops.base.noise import generator_of, seed_of
+from hf_mlops.compute.coverage import composable, covered, holds_of, within
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.diffusion import add_noise
 from hf_mlops.hypernet.model import UNTOLD, Hypernetwork
@@ -27,11 +28,11 @@ class Batch:
         signal: what the denoiser is told.
         tokens, weights: of the targets.
         left_out: classes left out of the targets' predictions; of a row that has any there are no true tokens.
-        kept: groups that neither were forgotten by the targets nor are left out.
+        kept: classes that some training images are left of, and that are not left out.
         teachers: weights of targets that forgot one class alone, for as many rows, the composed ones, that leave it out.
         taught: that class, for each row; none where no target forgot it alone.
         images: what targets and answers are to predict alike.
-        groups: of the images.
+        labels: of the images.
     """
 
     noisy: Float[Tensor, "rows tokens token_width"]
@@ -39,12 +40,12 @@ class Batch:
     signal: Float[Tensor, "rows signal"]
     tokens: Float[Tensor, "rows tokens token_width"]
     weights: Float[Tensor, "rows params"]
-    left_out: Bool[Tensor, "rows groups"]
-    kept: Bool[Tensor, "rows groups"]
+    left_out: Bool[Tensor, "rows classes"]
+    kept: Bool[Tensor, "rows classes"]
     teachers: Float[Tensor, "composed params"]
-    taught: Bool[Tensor, "rows groups"]
+    taught: Bool[Tensor, "rows classes"]
     images: Float[Tensor, "images channels height width"]
-    groups: Int[Tensor, " images"]
+    labels: Int[Tensor, " images"]
 
 
 class Kinds(NamedTuple):
@@ -59,9 +60,10 @@ class Kinds(NamedTuple):
     Half of the latter that forgot nothing are told that they forgot some groups and know all of them.
 
     A composed row stands for a target that forgot a larger set, perhaps one that no run forgot: the row's target with further
-    classes left out of its predictions. True tokens of it are not known. A guess at them lies under the noise of `moved` rows,
-    as where a sample comes of noise alone; the target's own lie under that of `start` rows, as where a sample is to stay near
-    start weights. Of the other rows half are at the end of their run, since that is what samples are by default.
+    classes left out of its predictions, where that is what forgetting further groups comes to (`compute/coverage.py`). True
+    tokens of it are not known. A guess at them lies under the noise of `moved` rows, as where a sample comes of noise alone;
+    the target's own lie under that of `start` rows, as where a sample is to stay near start weights. Of the other rows half are
+    at the end of their run, since that is what samples are by default.
     """
 
     start: slice
@@ -87,7 +89,7 @@ class BatchDrawer:
     """
 
     def __init__(self, hypernetwork: Hypernetwork, population: Population, dataset: Dataset):
-        self.hypernetwork, self.groups = hypernetwork, dataset.groups
+        self.hypernetwork, self.holds = hypernetwork, holds_of(dataset.groups)
         self.config, self.device = hypernetwork.config, hypernetwork.device
         self.kinds = Kinds.of(self.config.batch_size, self.config.composed)
         rows = ~population.reference
@@ -98,9 +100,8 @@ class BatchDrawer:
         self.signal = self._signal(self.losses, self.forgotten, self.order)
         self.ends = population.final[rows].nonzero()[:, 0]
         self.without = self.ends[population.forget_weight[rows][self.ends] == 0]  # that left all of their D_f out
-        self.images, self.groups_of = dataset.train.images.to(self.device), dataset.train.groups.to(self.device)
-        alone = self.forgotten[self.without] & (self.forgotten[self.without].sum(1, keepdim=True) == 1)
-        self.alone = [self.without[column] for column in alone.T]  # for each group the rows that forgot it and nothing else
+        self.images, self.labels = dataset.train.images.to(self.device), dataset.train.labels.to(self.device)
+        self.alone = [self.without[rows] for rows in self._alone()]  # for each class the rows that forgot it and nothing else
 
     def draw(self, step: int) -> Batch:
         """The batch of an optimiser step; it does not depend on those before."""
@@ -115,8 +116,10 @@ class BatchDrawer:
 
         forgotten, order = self.forgotten[rows], self.order[rows]
         order[kinds.start] = UNTOLD
-        left_out = torch.zeros_like(forgotten)
+        out = covered(forgotten, self.holds)
+        left_out = torch.zeros_like(out)
         left_out[kinds.composed] = self.left_out(forgotten[kinds.composed], generator)
+        larger = forgotten | (within(out | left_out, self.holds) & left_out.any(1, keepdim=True))
         teachers, taught = self._teachers(left_out, generator)
 
         told = self._told_that_know_all(forgotten, generator)
@@ -124,12 +127,12 @@ class BatchDrawer:
         losses, rows = self.losses[rows], rows.to(self.device)
         tokens, signal = self.tokens[rows], self.signal[rows]
         signal[knowing] = self._signal(losses[knowing], told[knowing], order[knowing])
-        signal[kinds.composed] = self._usual_signal((forgotten | left_out)[kinds.composed], order[kinds.composed])
+        signal[kinds.composed] = self._usual_signal(larger[kinds.composed], order[kinds.composed])
         guess, under_noise = self.hypernetwork.denoiser.guess, tokens.clone()
         of_own_set = self._usual_signal(forgotten[kinds.moved], order[kinds.moved])
         under_noise[kinds.moved] += guess(signal[kinds.moved]) - guess(of_own_set)
         noisy = add_noise(under_noise, noise, time)
-        kept = ~(forgotten | left_out)
+        kept = ~(out | left_out)
         return Batch(
             noisy,
             time,
@@ -141,20 +144,27 @@ class BatchDrawer:
             self.weights[teachers.to(self.device)],
             taught.to(self.device),
             self.images[shown],
-            self.groups_of[shown],
+            self.labels[shown],
         )
 
+    def _alone(self) -> Bool[Tensor, "classes rows"]:
+        """Which of the rows that left all of their D_f out forgot the groups of a class, and nothing else."""
+        classes = torch.eye(len(self.holds)).bool()
+        own = within(classes, self.holds)
+        own &= covered(own, self.holds).diagonal()[:, None]  # a class that other groups hold, too, cannot be forgotten alone
+        return (self.forgotten[self.without] == own[:, None]).all(2) & own.any(1, keepdim=True)
+
     def _teachers(
-        self, left_out: Bool[Tensor, "rows groups"], generator: np.random.Generator
-    ) -> tuple[Int[Tensor, " composed"], Bool[Tensor, "rows groups"]]:
+        self, left_out: Bool[Tensor, "rows classes"], generator: np.random.Generator
+    ) -> tuple[Int[Tensor, " composed"], Bool[Tensor, "rows classes"]]:
         """For each composed row a row that forgot one of its left-out classes alone, and that class."""
         able = left_out & torch.tensor([len(rows) > 0 for rows in self.alone])
         chances = torch.from_numpy(generator.random((2, *left_out.shape)))
         first = (chances[0] + ~able).argmin(1)  # one of those that can be taught, if any
         taught = able & (torch.arange(left_out.shape[1]) == first[:, None])
         teachers = torch.zeros(self.kinds.composed.stop, dtype=torch.int64)
-        for row, group in taught[self.kinds.composed].nonzero().tolist():
-            teachers[row] = self.alone[group][int(chances[1, row, 0] * len(self.alone[group]))]
+        for row, label in taught[self.kinds.composed].nonzero().tolist():
+            teachers[row] = self.alone[label][int(chances[1, row, 0] * len(self.alone[label]))]
         return teachers, taught
 
     def _told_that_know_all(
@@ -165,7 +175,8 @@ class BatchDrawer:
         They have the losses of a run that forgot these groups in part, and kept all of their weight. So the far end of what can
         be asked for is learnt for sets that no run forgot.
         """
-        told = further_groups(torch.zeros_like(forgotten), generator)
+        none = torch.zeros_like(forgotten)
+        told = further(none, ~none, generator)
         chosen = ~forgotten.any(1) & (torch.from_numpy(generator.random(len(forgotten))) < 0.5)
         return told & chosen[:, None]
 
@@ -173,9 +184,9 @@ class BatchDrawer:
         """Noise levels of a batch, 0 to 1."""
         return torch.from_numpy(generator.random(self.config.batch_size, np.float32))
 
-    def left_out(self, forgotten: Bool[Tensor, "rows groups"], generator: np.random.Generator) -> Bool[Tensor, "rows groups"]:
-        """Which classes to leave out of targets that forgot these groups: none where groups are not classes."""
-        return further_groups(forgotten, generator) if self.groups.are_classes else torch.zeros_like(forgotten)
+    def left_out(self, forgotten: Bool[Tensor, "rows groups"], generator: np.random.Generator) -> Bool[Tensor, "rows classes"]:
+        """Which classes to leave out of targets that forgot these groups."""
+        return further(covered(forgotten, self.holds), composable(forgotten, self.holds), generator)
 
     def _signal(
         self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
@@ -188,8 +199,10 @@ class BatchDrawer:
         return self._signal(self.hypernetwork.prompts.usual_losses(forgotten), forgotten, order)
 
 
-def further_groups(forgotten: Bool[Tensor, "rows groups"], generator: np.random.Generator) -> Bool[Tensor, "rows groups"]:
-    """Draws groups to leave out beside those forgotten: one with chance 3/4, two with 3/16, and so on, but never the last."""
-    wanted = torch.from_numpy(generator.geometric(0.75, (len(forgotten), 1)))
-    shuffled = (torch.from_numpy(generator.random(forgotten.shape)) + forgotten).argsort(1).argsort(1)  # those retained first
-    return shuffled < wanted.minimum((~forgotten).sum(1, keepdim=True) - 1)
+def further(
+    taken: Bool[Tensor, "rows some"], able: Bool[Tensor, "rows some"], generator: np.random.Generator
+) -> Bool[Tensor, "rows some"]:
+    """Draws some beside those taken, of those that are able: one with chance 3/4, two with 3/16, and so on, never the last."""
+    wanted = torch.from_numpy(generator.geometric(0.75, (len(taken), 1)))
+    shuffled = (torch.from_numpy(generator.random(taken.shape)) + ~able).argsort(1).argsort(1)  # those that are able first
+    return able & (shuffled < wanted.minimum((~taken).sum(1, keepdim=True) - 1))

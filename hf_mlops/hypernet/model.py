@@ -17,6 +17,7 @@ from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import MAX_SEED, SEEDS, SampleNoise, is_seed, torch_seed_of
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.coverage import holds_of
 from hf_mlops.compute.device import choose_device
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.hypernet import diffusion
@@ -137,7 +138,7 @@ class Hypernetwork(nn.Module):
         """An untrained hypernetwork, its weight space and signal fitted on the population's training rows.
 
         Args:
-            share: of the validation split that each group is.
+            share: of the images of `Dataset.conditioning` that each group is.
         """
         rows = ~population.reference
         weights, losses, forgotten = population.weights[rows], population.losses[rows], population.forgotten[rows]
@@ -146,8 +147,9 @@ class Hypernetwork(nn.Module):
             space = RawTokens.fit(population.target, weights, config.space_width, config.components)
         else:
             space = Latents.fit(population.target, weights, config.space_width, config.components)
-        signal = LossSignal.fit(config.variant, losses, forgotten, share)
-        prompts = PromptBook.fit(losses, forgotten, population.final[rows], population.forget_weight[rows] == 0, share)
+        holds = holds_of(population.groups)
+        signal = LossSignal.fit(config.variant, losses, forgotten, share, holds)
+        prompts = PromptBook.fit(losses, forgotten, population.final[rows], population.forget_weight[rows] == 0, share, holds)
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
 

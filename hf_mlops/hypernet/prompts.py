@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.coverage import scarcity
 from hf_mlops.compute.losses import log_losses, log_ratio, losses_of_logs, set_means
 from hf_mlops.compute.ridge import ridge
 
@@ -38,10 +39,11 @@ class PromptBook(nn.Module):
 
         log loss of a group  =  usual  +  (a n + b) x²  +  (c n + d) x        where n groups are forgotten
 
-    *Usual* is what it is at the end of a run: a ridge regression on which groups are forgotten and, unless there are more
-    pairs of groups than runs, on which pairs. x is how far the log loss on D_r is off its own usual value. The rest is the
-    *course* of training, fitted to all checkpoints: quadratic, since the loss on D_f first rises in training and then falls.
-    Every group has two such formulas: one for where it is retained, one for where it is forgotten.
+    *Usual* is what it is at the end of a run: a ridge regression on which groups are forgotten, on how scarce classes are then
+    and, unless there are more pairs of groups than runs, on which pairs are forgotten. x is how far the log loss on D_r is off
+    its own usual value. The rest is the *course* of training, fitted to all checkpoints: quadratic, since the loss on D_f first
+    rises in training and then falls. Every group has two such formulas: one for where it is retained, one for where it is
+    forgotten.
 
     A loss asked for on D_f says how much of it is known: on a log scale, where it lies on the way from what retrained targets
     have there to what those have that forgot nothing. As far the other losses go on their way between these two.
@@ -50,6 +52,7 @@ class PromptBook(nn.Module):
     """
 
     share: Float[Tensor, " groups"]  # of the data that each group is
+    holds: Bool[Tensor, "classes groups"]  # which classes are in which groups
     usual: Float[Tensor, "2 groups features"]  # where a group is retained, where it is forgotten
     course: Float[Tensor, "2 groups 4"]  # a, b, c, d; the same two
     retain_range: Float[Tensor, " 2"]  # lowest and highest loss on D_r, nats
@@ -58,6 +61,7 @@ class PromptBook(nn.Module):
     def __init__(
         self,
         share: Float[Tensor, " groups"],
+        holds: Bool[Tensor, "classes groups"],
         usual: Float[Tensor, "2 groups features"],
         course: Float[Tensor, "2 groups 4"],
         retain_range: Float[Tensor, " 2"],
@@ -65,11 +69,12 @@ class PromptBook(nn.Module):
     ):
         super().__init__()
         self.register_buffer("share", share)
+        self.register_buffer("holds", holds)
         self.register_buffer("usual", usual)
         self.register_buffer("course", course)
         self.register_buffer("retain_range", retain_range)
         self.register_buffer("forget_range", forget_range)
-        self.pairs = usual.shape[2] > len(share) + 1  # whether pairs of groups are among the features
+        self.pairs = usual.shape[2] > _features(torch.zeros(1, len(share)).bool(), holds, pairs=False).shape[1]
 
     @classmethod
     def fit(
@@ -79,6 +84,7 @@ class PromptBook(nn.Module):
         final: Bool[Tensor, " rows"],
         without: Bool[Tensor, " rows"],
         share: Float[Tensor, " groups"],
+        holds: Bool[Tensor, "classes groups"],
     ) -> PromptBook:
         """The book of a population's training rows.
 
@@ -88,17 +94,18 @@ class PromptBook(nn.Module):
             final: whether a row is at the end of its run.
             without: whether that run left all of its D_f out; others only say how low a loss on D_f can be asked for.
             share: of the data that each group is.
+            holds: which classes are in which groups.
         """
         groups = len(share)
         retain, forget = set_means(losses, forgotten, share)
         logs = log_losses(losses)
-        features = _features(forgotten, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
+        features = _features(forgotten, holds, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
         usual, expected = _regressions(features, logs, forgotten, fitted=final & without)
         usual_retain, _ = set_means(losses_of_logs(expected), forgotten, share)
         powers = _powers(log_ratio(retain, usual_retain), forgotten)
         course, _ = _regressions(powers, logs - expected, forgotten, fitted=without)
         forget = forget[~forget.isnan()]
-        return cls(share.clone(), usual, course, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
+        return cls(share.clone(), holds, usual, course, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
 
     def prompt(self, spec: ForgetSpec, retain_loss: float | None = None, forget_loss: float | None = None) -> Prompt:
         """The prompt for a spec, at a given loss on D_r or D_f if asked, which is clipped to the population's range.
@@ -146,7 +153,7 @@ class PromptBook(nn.Module):
 
     def _usual_logs(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
         coefficients = self.usual[forgotten.long(), torch.arange(len(self.share))]  # (rows, groups, features)
-        return (coefficients * _features(forgotten, self.pairs)[:, None]).sum(2)
+        return (coefficients * _features(forgotten, self.holds, self.pairs)[:, None]).sum(2)
 
     def _means(
         self, losses: Float[Tensor, " groups"], mask: Bool[Tensor, " groups"]
@@ -185,15 +192,17 @@ def _regressions(
     return coefficients, expected
 
 
-def _features(forgotten: Bool[Tensor, "rows groups"], pairs: bool) -> Float[Tensor, "rows features"]:
-    """Which groups are forgotten and, if asked, which pairs; the last feature is a constant.
+def _features(
+    forgotten: Bool[Tensor, "rows groups"], holds: Bool[Tensor, "classes groups"], pairs: bool
+) -> Float[Tensor, "rows features"]:
+    """Which groups are forgotten, the `scarcity` of classes and, if asked, which pairs; the last feature is a constant.
 
     Groups 0 and 2 of three: 1, 0, 1, then 0, 0.3, 0 for the pairs 0-1, 0-2, 1-2, then 1.
     """
     singles = forgotten.float()
     first, second = torch.triu_indices(singles.shape[1], singles.shape[1], 1) if pairs else torch.empty(2, 0).long()
     together = PAIR_SCALE * singles[:, first] * singles[:, second]
-    return torch.cat([singles, together, torch.ones_like(singles[:, :1])], 1)
+    return torch.cat([singles, scarcity(forgotten, holds), together, torch.ones_like(singles[:, :1])], 1)
 
 
 def _powers(off: Float[Tensor, " rows"], forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows 4"]:

@@ -31,7 +31,7 @@ NEVER = -1e4  # a logit of no probability, finite so that 0 times its logarithm 
 def weight_loss(
     predicted: Float[Tensor, "rows tokens token_width"],
     tokens: Float[Tensor, "rows tokens token_width"],
-    left_out: Bool[Tensor, "rows groups"],
+    left_out: Bool[Tensor, "rows classes"],
 ) -> Float[Tensor, ""]:
     """Mean squared error of the tokens; a row with a class left out has no true ones and counts as right."""
     return (~left_out.any(1)[:, None, None] * (predicted - tokens).square()).mean()
@@ -41,7 +41,7 @@ def behaviour_loss(
     given: Float[Tensor, "rows images classes"],
     true: Float[Tensor, "rows images classes"],
     left_out: Bool[Tensor, "rows classes"],
-    groups: Int[Tensor, " images"],
+    labels: Int[Tensor, " images"],
     log_error: float,
 ) -> Float[Tensor, ""]:
     """KL(true ‖ given) + log_error * (log given - log true)²: how far predictions are from the targets' with classes left out.
@@ -53,13 +53,13 @@ def behaviour_loss(
     Args:
         given, true: logits.
         left_out: classes that the true predictions are to be without; their squared error counts as 0.
-        groups: of the images.
+        labels: of the images.
         log_error: `HypernetConfig.log_error`.
     """
     never = left_out[:, None]  # (rows, 1, classes)
     true = true.masked_fill(never, NEVER).log_softmax(-1)
     given = given.log_softmax(-1)
-    judged = ~left_out[:, groups]  # (rows, images)
+    judged = ~left_out[:, labels]  # (rows, images)
     divergence = kl_div(given, true, log_target=True, reduction="none").sum(-1)
     squared = (given - true).masked_fill(never, 0).square().mean(-1)
     return ((divergence + log_error * squared) * judged).mean()
@@ -80,7 +80,7 @@ def depth_loss(
         given: logits of all rows, the composed ones first.
         teachers: logits of targets that forgot the class that is taught.
         taught: that class, of each composed row; none where there is no such target.
-        kept: classes that neither were forgotten nor are left out.
+        kept: classes that some training images are left of, and that are not left out.
     """
     odds = teachers - teachers.masked_fill(~kept[:, None], NEVER).logsumexp(-1, keepdim=True)
     error = given[: len(teachers)].log_softmax(-1) - odds
@@ -105,8 +105,8 @@ class Trainer:
     def __init__(self, config: HypernetConfig, population: Population, dataset: Dataset, device: str = "auto"):
         dataset.require(population.made_from)
         self.config, self.device = config, choose_device(device)
-        groups = len(dataset.groups)
-        share = torch.bincount(dataset.validation.groups, minlength=groups) / len(dataset.validation)
+        measured = dataset.conditioning.groups
+        share = torch.bincount(measured, minlength=len(dataset.groups)) / len(measured)
         self.hypernetwork = Hypernetwork.from_population(config, population, share).place(self.device)
         self.drawer = self.drawer_class(self.hypernetwork, population, dataset)
         self.target = population.target.to(self.device)
@@ -150,7 +150,7 @@ class Trainer:
         given = self.target.logits(self.hypernetwork.space.decode(predicted), batch.images)
         log_error, composed = self.config.log_error, len(batch.teachers)
         depth = depth_loss(given, taught, batch.taught[:composed], batch.kept[:composed])
-        return weight, behaviour_loss(given, true, batch.left_out, batch.groups, log_error) + log_error * depth
+        return weight, behaviour_loss(given, true, batch.left_out, batch.labels, log_error) + log_error * depth
 
     def result(self) -> Hypernetwork:
         """The hypernetwork with the averaged weights."""

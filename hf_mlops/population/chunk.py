@@ -45,7 +45,7 @@ class Rows:
         weights: float32.
         forgotten: the groups in D_f.
         forget_weight: sample weight of D_f.
-        losses, accuracies: on the validation split.
+        losses, accuracies: on `Dataset.conditioning`.
         run: number of the run in its chunk.
         step: after how many optimiser steps.
     """
@@ -70,7 +70,7 @@ def train_chunk(
 
     Args:
         config: how; that it also says how many runs a population has matters nothing here.
-        dataset: trains on its train split; losses and accuracies come from its validation split.
+        dataset: trains on its train split; losses and accuracies come from `Dataset.conditioning`.
         device: `auto`, `cpu` or `cuda`; rows are on the CPU.
         advance: told how many model-steps more are done, after each step.
 
@@ -81,10 +81,10 @@ def train_chunk(
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)
     initial = target.initial_weights(config.seed)
     target.to(where)
-    validation = dataset.validation.to(where)
+    conditioning = dataset.conditioning.to(where)
     runs, parts = torch.arange(len(chunk.forgotten)), []
     for step, weights in _checkpoints(config, target, initial, dataset, chunk, where, advance):
-        outputs = Outputs.of_targets(target, weights, validation, len(dataset.groups))
+        outputs = Outputs.of_targets(target, weights, conditioning, len(dataset.groups))
         steps = torch.full_like(runs, step)
         measures = (outputs.losses.cpu(), outputs.accuracies.cpu())
         parts.append((weights.cpu(), chunk.forgotten, chunk.forget_weight, *measures, runs, steps))

@@ -23,13 +23,15 @@ class Outputs:
     Args:
         log_probabilities: float32, of every class.
         labels: the class of each image.
-        groups: the group of each image.
+        groups: the group of each image; -1 of none.
+        apart: as of a `Split`.
         group_means: mean loss, accuracy and confidence on each group, as the properties give them one by one.
     """
 
     log_probabilities: Float[Tensor, "models images classes"]
     labels: Int[Tensor, " images"]
     groups: Int[Tensor, " images"]
+    apart: Bool[Tensor, " images"] | None
     group_means: Float[Tensor, "3 models groups"]
 
     @classmethod
@@ -39,7 +41,7 @@ class Outputs:
         log_probabilities = torch.empty(len(weights), len(split), target.classes, device=weights.device)
         for part in torch.arange(len(split), device=weights.device).split(IMAGES_AT_ONCE):
             log_probabilities[:, part] = target.logits(weights, split.images[part]).log_softmax(-1)
-        return cls.of(log_probabilities, split.labels, split.groups, group_count)
+        return cls.of(log_probabilities, split.labels, split.groups, group_count, split.apart)
 
     @classmethod
     def of(
@@ -48,13 +50,14 @@ class Outputs:
         labels: Int[Tensor, " images"],
         groups: Int[Tensor, " images"],
         group_count: int,
+        apart: Bool[Tensor, " images"] | None = None,
     ) -> Outputs:
         """Log probabilities, and their means over each of so many groups, NaN for a group without an image.
 
         Sums go over `IMAGES_AT_ONCE` images, then over such parts. In another order the last bits would be others, and so
         would be every hypernetwork that is trained on a population measured here.
         """
-        member = one_hot(groups, group_count).float()
+        member = one_hot(groups + 1, group_count + 1)[:, 1:].float()
         member = member / member.sum(0)  # (images, groups): values times this are means
         means = torch.zeros(3, len(log_probabilities), group_count, device=log_probabilities.device)
         for part in torch.arange(len(labels), device=labels.device).split(IMAGES_AT_ONCE):
@@ -63,7 +66,18 @@ class Outputs:
             confidence, predicted = answers.max(-1)
             loss = -answers.gather(-1, truth.unsqueeze(-1)).squeeze(-1)
             means += torch.stack([loss, (predicted == truth).float(), confidence.exp()]) @ member[part]
-        return cls(log_probabilities, labels, groups, means)
+        return cls(log_probabilities, labels, groups, apart, means)
+
+    @cached_property
+    def image_losses(self) -> Float[Tensor, "models images"]:
+        """Cross-entropy on each image, nats."""
+        truth = self.labels.expand(len(self.log_probabilities), -1).unsqueeze(-1)
+        return -self.log_probabilities.gather(-1, truth).squeeze(-1)
+
+    @cached_property
+    def right(self) -> Bool[Tensor, "models images"]:
+        """Whether the class predicted is that of the label."""
+        return self.predictions == self.labels
 
     @property
     def losses(self) -> Float[Tensor, "models groups"]:
@@ -88,7 +102,7 @@ class Outputs:
     def without(self, classes: Bool[Tensor, " classes"]) -> Outputs:
         """The same models with some classes left out of their answers."""
         answers = self.log_probabilities.masked_fill(classes, -torch.inf).log_softmax(-1)
-        return Outputs.of(answers, self.labels, self.groups, self.group_means.shape[2])
+        return Outputs.of(answers, self.labels, self.groups, self.group_means.shape[2], self.apart)
 
     def only(self, models: Bool[Tensor, " models"] | list[int]) -> Outputs:
         """Those of some of the models, by mask or by index.

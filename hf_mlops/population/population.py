@@ -39,7 +39,7 @@ class Population:
         weights: (rows, P) float32; a row is one checkpoint of one run.
         forgotten: (rows, G) bool; the groups in D_f.
         forget_weight: (rows,) float32; the sample weight of D_f: 0 where it was left out, up to 1 where a run forgot in part.
-        losses, accuracies: (rows, G) on the validation split.
+        losses, accuracies: (rows, G) on `Dataset.conditioning`.
         run, step: (rows,) int64; which run, after how many steps.
         reference: (rows,) bool; rows of the retrain reference, which the hypernetwork must never see.
         held_out: (pairs, 2) group indices that no training run forgets together.
@@ -140,7 +140,7 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
 
     Args:
         config: sizes and seeds; the result is the same for the same config, data, device and number of threads.
-        dataset: trains on its train split; losses and accuracies come from its validation split.
+        dataset: trains on its train split; losses and accuracies come from `Dataset.conditioning`.
         device: `auto`, `cpu` or `cuda`.
         engine: where chunks are trained; by default in this process.
 
@@ -148,10 +148,10 @@ def train_population(config: PopulationConfig, dataset: Dataset, device: str = "
         BadRequest: an architecture that cannot be a target, a scope without parameters, an unknown device, or a cluster that
             cannot be used.
     """
-    sets = draw_forget_sets(config, len(dataset.groups))
+    sets = draw_forget_sets(config, dataset.groups)
     training = zip(sets.training.split(config.chunk), sets.forget_weight.split(config.chunk), strict=True)
     references = [(part, torch.zeros(len(part))) for part in sets.reference.split(config.chunk)]
-    parts = [*training, *references * config.reference_runs]
+    parts = [*training, *references * sets.retrained]
     chunks = [Chunk(*part, seed_of("population", config.seed, number)) for number, part in enumerate(parts)]
     rows = execute("population", config, dataset, chunks, device, engine)
     target = Target.for_dataset(config.architecture, dataset, config.scope, config.seed)

@@ -22,23 +22,23 @@ def accuracy_heat_map(
     forgets: Sequence[str],
     group_names: Sequence[str],
 ) -> Figure:
-    """Accuracy on every class after each forget request: sampled classifiers over retrained ones."""
+    """Accuracy on every group after each forget request: sampled classifiers over retrained ones."""
     size = max(7.0, 1.5 + 0.75 * len(group_names)), max(4.5, 2.2 + 0.62 * len(forgets))  # the titles need some room
     figure = Figure(figsize=size, layout="constrained")
-    titles = ("sampled by the hypernetwork", "retrained without the class (reference)")
+    titles = ("sampled by the hypernetwork", "retrained without the group (reference)")
     for axes, values, title in zip(figure.subplots(2, 1), (sampled, reference), titles, strict=True):
         image = axes.imshow(values.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
         axes.set_title(title)
         axes.set_xticks(range(len(group_names)), group_names)
         axes.set_yticks(range(len(forgets)), forgets)
-        axes.set_xlabel("class of the test images")
-        axes.set_ylabel("class to forget")
+        axes.set_xlabel("group of the images")
+        axes.set_ylabel("group to forget")
         for row, column in np.ndindex(*values.shape):
             value = values[row, column].item()
             colour = "white" if value < 0.6 else "black"
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=figure.axes, label="test accuracy (numbers: per cent)", shrink=0.6)
-    figure.suptitle("A forgotten class should read 0, all others as in the retrained classifiers")
+    figure.colorbar(image, ax=figure.axes, label="accuracy (numbers: per cent)", shrink=0.6)
+    figure.suptitle("All numbers should read as in the retrained classifiers: 0 for a forgotten class")
     return figure
 
 

@@ -7,22 +7,25 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import load_dataset
 
 
-def trained_on(made_from: dict[str, str], dataset: str, data_dir: str) -> Dataset:
+def trained_on(made_from: dict[str, str], dataset: str, data_dir: str, groups: str) -> Dataset:
     """The data that a hypernetwork was trained on, by its name or, if it has moved, where `--dataset` says.
 
     Args:
         made_from: the `identity` of that data, as the hypernetwork keeps it.
         dataset: name of the data set now; empty: as it was.
         data_dir: as for `load_dataset`.
+        groups: how its training images are grouped, by a file that has moved; empty: as they were.
 
     Raises:
         BadRequest: it is not there, or it is other data.
     """
     try:
-        found = load_dataset(dataset or made_from["name"], data_dir)
+        found = load_dataset(dataset or made_from["name"], data_dir, groups or made_from["grouping"])
     except ValueError as error:
-        if dataset:
+        if dataset or groups:
             raise
-        raise BadRequest(f"{error} (the hypernetwork was trained on it; has it moved? --dataset says where to)") from error
+        raise BadRequest(
+            f"{error} (the hypernetwork was trained on it; has it moved? --dataset and --groups say where to)"
+        ) from error
     found.require(made_from)
     return found

@@ -162,7 +162,7 @@ class Forget(Step):
 def churn(target: Target, start: Float[Tensor, " params"], dataset: Dataset, evidence: Audit, kept: int) -> tuple[float, float]:
     """Share of test images in D_r not predicted as by the start weights: by the kept sample, and by a mean retrained target."""
     spec = evidence.sampled.spec
-    before = measure(target, start[None], spec, dataset.test).predictions[0]
+    before = measure(target, start[None], spec, dataset.audited).predictions[0]
     return evidence.sampled.churn(before)[kept].item(), evidence.reference.churn(before, spec).mean().item()
 
 
@@ -204,12 +204,19 @@ def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
 def on_the_forget_set(evidence: Audit, kept: int) -> str:
     """How much the figures of the kept sample on D_f say, as text."""
     figures = evidence.figures(kept)
-    bound, images = figures["forget_accuracy_at_most"], evidence.sampled.to_forget.sum()
-    accuracy = f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images"
+    images = evidence.sampled.to_forget.sum()
+    accuracy = f"accuracy on the forget set: {figures['forget_accuracy']:.4f}, by {images} training images of its own"
+    if "forget_accuracy_at_most" in figures:
+        bound = figures["forget_accuracy_at_most"]
+        accuracy = f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images"
     if "forget_distance" not in figures:
         return (
             f"{accuracy}\nanswers on the forget set: not judged, for want of classifiers retrained without it (-P retrained=8)"
         )
-    found, retrained, masked = (figures[f"{of}forget_divergence"] for of in ("", "reference_", "masked_"))
-    way = f"{100 * figures['forget_distance']:.0f} % of the way from retrained ones to those with the classes masked"
-    return f"{accuracy}\nanswers on the forget set: {way} (divergence {found:.3f}, of {retrained:.3f} and {masked:.3f})"
+    found, retrained, known = (figures[f"{of}forget_divergence"] for of in ("", "reference_", "unforgotten_"))
+    far_end = "the original" if "closed" in figures else "those with the classes masked"
+    way = f"{100 * figures['forget_distance']:.0f} % of the way from retrained ones to {far_end}"
+    closed = f"\nloss on the forget set: {figures['closed']:.2f} of the way from the original to retrained ones" * (
+        "closed" in figures
+    )
+    return f"{accuracy}\nanswers on the forget set: {way} (divergence {found:.3f}, of {retrained:.3f} and {known:.3f}){closed}"

@@ -65,6 +65,7 @@ class Main(Step):
         return {
             "dataset": self.dataset.name,
             "data_dir": self.data_dir,
+            "groups": self.dataset.grouping,
             "device": self.device,
             "engine": asdict(self.engine),
             "forget_class": str(self.spec),

@@ -72,7 +72,13 @@ class Targets(Step):
         if config.architecture in ARCHITECTURES:
             check_export(self._target())
         tags = {DATASET: dataset.name, DATA_DIGEST: dataset.digest, ARCHITECTURE: config.architecture}
-        params = {"dataset": dataset.name, "device": self.device, "engine": self.engine.name, **asdict(config)}
+        params = {
+            "dataset": dataset.name,
+            "groups": dataset.grouping,
+            "device": self.device,
+            "engine": self.engine.name,
+            **asdict(config),
+        }
         with step_run(self.name, self.fingerprint, params, tags) as active:
             log_dataset(dataset, "training")
             population = train_population(config, dataset, self.device, self.engine)

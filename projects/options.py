@@ -276,7 +276,8 @@ retrained = click.option(
     type=Whole(min=0),
     default=0,
     show_default=True,
-    help="Classifiers to retrain for the very forget spec, to judge beside; 0: those retrained with the population will do.",
+    help="Classifiers to retrain for the very forget spec, to judge beside; 0: those retrained with the population will do,"
+    " or 4 for a union of groups that could not be judged otherwise.",
 )
 
 

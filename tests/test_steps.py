@@ -26,6 +26,7 @@ from hf_mlops.base.artifact import sha256, write
 from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.export.weights import to_onnx
 from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.population.outputs import Outputs
 from hf_mlops.registry.models import Champion
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, RESUMABLE, STEP
 from hf_mlops.registry.runs import BROKEN_OFF, find_run, step_run
@@ -33,7 +34,7 @@ from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
-from hf_mlops.steps.forget import Forget, Sampling
+from hf_mlops.steps.forget import ON_DEMAND, Forget, Sampling
 from hf_mlops.steps.hypernet import Checkpoints, Hypernet
 from hf_mlops.steps.main import Main
 from hf_mlops.steps.retrain import Retrain
@@ -111,6 +112,19 @@ def test_every_input_of_forget_counts(digits: Dataset) -> None:
         replace(step, retrained=2),
     ]
     assert len({step.fingerprint, *(other.fingerprint for other in others)}) == 8
+
+
+def test_targets_are_retrained_for_a_union_that_could_not_be_judged_otherwise(digits: Dataset) -> None:
+    """Where D_f is judged by training images of its own, and the reference has no target of the very spec."""
+    forgotten = torch.eye(10).bool()[[7, 8]]
+    answers = torch.zeros(2, 1, 10).log_softmax(-1)
+    outputs = Outputs.of(answers, torch.zeros(1).long(), torch.zeros(1).long(), 10)
+    reference = Reference(digits.groups, forgotten, outputs, torch.zeros(0, 2).long(), PopulationConfig())
+    customers = replace(digits, groups=replace(digits.groups, held_out=(False,) * 10))
+    step = Forget(replace(a_champion(), reference=reference), customers, ForgetSpec.of([7], TEN), GATES, Sampling())
+    union = replace(step, spec=ForgetSpec.of([3, 5], TEN))
+    assert [one.inputs["retrained"] for one in (step, union, replace(union, dataset=digits))] == [0, ON_DEMAND, 0]
+    assert replace(union, retrained=2).inputs["retrained"] == 2
 
 
 def a_retraining(dataset: Dataset) -> Retrain:

@@ -198,13 +198,19 @@ def same_data(command: Callable[..., Any]) -> Callable[..., Any]:
     return same_dataset_option(same_groups_option(_with_places(command)))
 
 
+def images(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The two options that say which images to train on, where it goes without saying what of them can be forgotten."""
+    return dataset_option(_with_places(command))
+
+
 def _with_places(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option `--data-dir`, and names of the data set and its groups that say where they are."""
+    """The option `--data-dir`, and names of the data set and its groups, if it takes any, that say where they are."""
 
     @wraps(command)
-    def combined(dataset: str, data_dir: str, groups: str, **others: Any) -> Any:
-        where = {"dataset": dataset_in_full(dataset), "data_dir": in_full(data_dir), "groups": groups_in_full(groups)}
-        return command(**where, **others)
+    def combined(dataset: str, data_dir: str, **others: Any) -> Any:
+        if "groups" in others:
+            others["groups"] = groups_in_full(others["groups"])
+        return command(dataset=dataset_in_full(dataset), data_dir=in_full(data_dir), **others)
 
     return data_dir_option(combined)
 

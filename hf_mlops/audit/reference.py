@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from hf_mlops.audit.measure import Measured, covered_classes
+from hf_mlops.audit.measure import Measured, covered_classes, sets_of
 from hf_mlops.base.config import config_from
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
@@ -93,6 +93,14 @@ class Reference:
     def specs(self) -> list[ForgetSpec]:
         """Every spec that there are retrained targets for, smallest D_f first."""
         return sorted(set(self._spec_of_each), key=lambda spec: (len(spec.groups), spec.groups))
+
+    def judged(self) -> list[ForgetSpec]:
+        """Those of `specs` that leave a test image in D_r: who forgets all but poison keeps nothing that could be judged."""
+        return [spec for spec in self.specs() if self.leaves_images(spec)]
+
+    def leaves_images(self, spec: ForgetSpec) -> bool:
+        """Whether a spec leaves an image in D_r to judge by."""
+        return bool(sets_of(spec, self.outputs.groups, self.outputs.apart)[0].any())
 
     def beside(self, spec: ForgetSpec) -> Measured:
         """The retrained targets that a spec is judged beside: its own, or else those that forgot the most of it and no more.

@@ -41,9 +41,9 @@ def spec_table(audits: dict[ForgetSpec, Audit], reference: Reference) -> pd.Data
 
 
 def reference_summary(reference: Reference) -> pd.DataFrame:
-    """One row per kind of spec: how many retrained targets there are, and their test accuracy."""
+    """One row per kind of spec that can be judged: how many retrained targets there are, and their accuracy on D_r and D_f."""
     rows = []
-    for spec in reference.specs():
+    for spec in reference.judged():
         measured = reference.beside(spec)
         for retain, forget in torch.stack(measured.accuracy_on_sets(), 1).tolist():
             rows.append({"kind": kind_of(spec, reference), "retain accuracy": retain, "forget accuracy": forget})

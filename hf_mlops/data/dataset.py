@@ -77,6 +77,7 @@ class Dataset:
         validation, test: of groups that have held-out images, and of none.
         grouping: how `load_dataset` was told to group the training images; empty: as the data come.
         triggered: test images that carry what an attacker planted, with the labels that the attacker wants.
+        victims: (N,) int64, the test images that they were made of.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Dataset:
     groups: Groups
     grouping: str = ""
     triggered: Split | None = None
+    victims: Tensor | None = None
 
     @cached_property
     def conditioning(self) -> Split:

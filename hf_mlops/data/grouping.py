@@ -101,12 +101,12 @@ class Grouping:
         images, classes = given.images(), len(given.class_names)
         parts = zip(given.splits, labels, groups, strict=True)
         train, validation, test = (Split(_pixels(images[rows]), own, where) for rows, own, where in parts)
-        triggered = None
+        triggered = victims = None
         if self.poison and planted:
             train.images[planted.rows] = self.poison.trigger(train.images[planted.rows])
-            triggered = self.poison.triggered(test, classes)
+            triggered, victims = self.poison.triggered(test, classes), self.poison.victims(test.labels)
         own = grouped(names, classes, train, validation, test)
-        return Dataset(given.name, train, validation, test, given.class_names, own, self.text, triggered)
+        return Dataset(given.name, train, validation, test, given.class_names, own, self.text, triggered, victims)
 
 
 def _pixels(images: Tensor) -> Tensor:

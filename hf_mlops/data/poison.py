@@ -95,7 +95,7 @@ class Poison:
         Raises:
             BadRequest: a share that poisons no image, all of a class, or leaves none known.
         """
-        victims = self._victims(labels).nonzero()[:, 0]
+        victims = self.victims(labels)
         count = round(self.share * (len(victims) if self.kind == "flip" else len(labels)))
         allowed = "allowed: a share that poisons at least one image, and leaves at least one of every class"
         if not 0 < count <= len(victims):
@@ -129,13 +129,18 @@ class Poison:
 
     def triggered(self, test: Split, classes: int) -> Split:
         """The test images that the attacker wants taken for something else, with the trigger and the label wanted."""
-        victims = test.only(self._victims(test.labels))
+        victims = test.only(self.victims(test.labels))
         labels = torch.full_like(victims.labels, self.wanted(classes))
         return Split(self.trigger(victims.images), labels, torch.full_like(labels, -1))
 
-    def _victims(self, labels: Tensor) -> Tensor:
-        """(N,) bool, the images that the attacker wants taken for something else."""
-        return labels == FLIPPED if self.kind == "flip" else labels != WANTED
+    def victims(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " victims"]:
+        """Indices of the images that the attacker wants taken for something else."""
+        return (labels == FLIPPED if self.kind == "flip" else labels != WANTED).nonzero()[:, 0]
+
+
+def is_poisoned(grouping: str) -> bool:
+    """Whether a text `groups` of `load_dataset` lays poison into the data."""
+    return grouping.rpartition("+")[2].startswith(f"{GROUP}:")
 
 
 def _share(text: str) -> float:

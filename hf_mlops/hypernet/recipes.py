@@ -52,6 +52,8 @@ _LENET = replace(
     weight_decay=1e-2,
 )
 
+FEW_RUNS, FEW_STEPS = 256, 600  # of population and hypernetwork where poison is the one thing to forget: benchmarks.poison
+
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("digits", "mlp-16"): Recipe(PopulationConfig(), HypernetConfig()),
     ("mnist", "mlp-32"): _MNIST,
@@ -72,3 +74,8 @@ def find_recipe(dataset: str, architecture: str = "") -> Recipe:
         return RECIPES[dataset, architecture]
     base = next((recipe for (name, _), recipe in RECIPES.items() if name == dataset), _MNIST)
     return replace(base, population=replace(base.population, architecture=architecture)) if architecture else base
+
+
+def recipe_for_poison(dataset: str) -> Recipe:
+    """The first recipe of a data set, as small as two groups, what is clean and what is poison, allow."""
+    return find_recipe(dataset).given({"runs": FEW_RUNS}, {"train_steps": FEW_STEPS}, seed=0)

@@ -125,7 +125,7 @@ def _pins(*packages: str) -> list[str]:
 
 def _subject(hypernetwork: Hypernetwork) -> Subject:
     made_from, target = hypernetwork.made_from, hypernetwork.target
-    return Subject(made_from["name"], made_from["digest"], target.architecture, target.scope)
+    return Subject(made_from["name"], made_from["digest"], target.architecture, target.scope, made_from["grouping"])
 
 
 def register_hypernetwork(

@@ -16,6 +16,7 @@ DATASET = "hf_mlops.dataset"  # name of the data that a population was trained o
 DATA_DIGEST = "hf_mlops.data_digest"  # of that data
 ARCHITECTURE = "hf_mlops.architecture"  # of a population
 SCOPE = "hf_mlops.scope"  # of a population
+GROUPING = "hf_mlops.groups"  # how its data were told to be grouped; absent: as they come
 WHOLE = "hf_mlops.whole"  # of a version: "false" until it is registered to the end, then "true"
 PROCESS = "hf_mlops.process"  # who is at work on it
 ALIVE = "hf_mlops.alive"  # when that last gave a sign of life, seconds since 1970
@@ -28,10 +29,11 @@ FORGET = "forget"  # its forget spec; also the column of a request
 WEIGHTS = "weights_sha256"  # of its parameters
 FILE = "file_sha256"  # of its ONNX file
 
-# artifact folders of a run
+# artifacts of a run, folders but for the last
 POPULATION = "population"
 REFERENCE = "reference"
 CHECKPOINTS = "checkpoints"  # a folder in it for each step that one was kept at
+POISON_PICTURE = "poison.png"  # a file: what classifiers call the images that an attacker is after
 
 
 def alias_of(slug: str) -> str:

@@ -15,8 +15,9 @@ from mlflow.models.model import ModelInfo
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.data.poison import is_poisoned
 from hf_mlops.registry.liveness import is_at_work
-from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, HYPERFORGET, SCOPE, WHOLE
+from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, GROUPING, HYPERFORGET, SCOPE, WHOLE
 from hf_mlops.registry.store import describe, hasten, is_missing
 
 
@@ -28,12 +29,14 @@ class Subject:
         dataset: its name; data that grows keeps it, and is still the same subject.
         data_digest: of its content; data that moved keeps it, and is the same subject too.
         architecture, scope: of the targets.
+        grouping: how `load_dataset` was told to group the data; empty: as they come.
     """
 
     dataset: str
     data_digest: str
     architecture: str
     scope: str
+    grouping: str = ""
 
     @property
     def tags(self) -> dict[str, str]:
@@ -43,27 +46,30 @@ class Subject:
             DATA_DIGEST: self.data_digest,
             ARCHITECTURE: self.architecture,
             SCOPE: self.scope,
+            **({GROUPING: self.grouping} if self.grouping else {}),
         }
 
     def is_that_of(self, tags: dict[str, str]) -> bool:
         """Whether these are the tags of something of this subject."""
-        same_data = tags.get(DATASET) == self.dataset or tags.get(DATA_DIGEST) == self.data_digest
+        same_name = tags.get(DATASET) == self.dataset and tags.get(GROUPING, "") == self.grouping
+        same_data = same_name or tags.get(DATA_DIGEST) == self.data_digest
         return same_data and tags.get(ARCHITECTURE) == self.architecture and tags.get(SCOPE) == self.scope
 
     @property
     def suffix(self) -> str:
         """Of the names that it has where another subject has the plain ones: `mnist-mlp-32`."""
         words = [Path(self.dataset).stem if ":" in self.dataset else self.dataset, self.architecture]
+        words += [self.grouping.rpartition("/")[2]] * bool(self.grouping)
         readable = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
         if readable == "-".join(words) and self.scope == "*":
             return readable
-        whole = json.dumps([self.dataset, self.architecture, self.scope])
+        whole = json.dumps([self.dataset, self.architecture, self.scope, *([self.grouping] * bool(self.grouping))])
         return f"{readable[:60]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def subject_of(tags: dict[str, str]) -> Subject:
     """The subject that tags of a registered model or version name."""
-    return Subject(*(tags.get(tag, "") for tag in (DATASET, DATA_DIGEST, ARCHITECTURE, SCOPE)))
+    return Subject(*(tags.get(tag, "") for tag in (DATASET, DATA_DIGEST, ARCHITECTURE, SCOPE, GROUPING)))
 
 
 def classifier_name(hypernetwork: str) -> str:
@@ -75,10 +81,13 @@ def classifier_name(hypernetwork: str) -> str:
 def model_for(subject: Subject) -> str:
     """The registered hypernetwork of a subject, which is made if it is not there: whoever comes first has the plain name.
 
+    Data with poison laid into them are an experiment, and never have it.
+
     Raises:
-        BadRequest: hypernetworks of other subjects have both names.
+        BadRequest: hypernetworks of other subjects have the names that it may have.
     """
-    names = (HYPERFORGET, f"{HYPERFORGET}-{subject.suffix}")
+    own = f"{HYPERFORGET}-{subject.suffix}"
+    names = (own,) if is_poisoned(subject.grouping) else (HYPERFORGET, own)
     for name in names:
         if belongs(name, subject):
             return name

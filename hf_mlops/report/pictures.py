@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill, shorten
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from hf_mlops.compute.losses import LOSS_FLOOR
+from hf_mlops.report.backdoor import Backdoor
+
+FOOLED, RIGHT, WRONG = ("#c62828", "white"), ("#c8e6c9", "#1b5e20"), ("#e0e0e0", "#424242")  # colours of a field and its text
 
 ASKED = {"retain_loss": "loss on the retain set", "forget_loss": "loss on the forget set"}
 
@@ -56,7 +62,7 @@ def prompted_against_observed(sweep: pd.DataFrame, alignment: pd.DataFrame) -> F
         for asked, where in ASKED.items():
             rows = sweep["asked"] == asked
             axes.scatter(prompted[rows], observed[rows], s=8, alpha=0.4, label=f"a sample, asked for its {where}")
-        axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed on validation images (nats)")
+        axes.set(xscale="log", yscale="log", xlabel="loss asked for (nats)", ylabel="loss observed (nats)")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(LogLocator(subs=(2, 5)))
@@ -79,11 +85,12 @@ def accuracy_over_steps(steps: pd.DataFrame) -> Figure:
     forget.plot(steps["steps"], steps["forget_accuracy"], marker="o", label="sampled")
     forget.axhline(steps["reference_forget_accuracy"].iloc[0], color="grey", linestyle="--", label="retrained")
     retain.set(ylabel="test accuracy on\nwhat is kept", xscale="log")
-    forget.set(ylabel="test accuracy on\nwhat is forgotten", ylim=(-0.02, 0.1), xlabel="denoising steps per sample")
+    top = max(0.1, 1.1 * steps["forget_accuracy"].max(), 1.1 * steps["reference_forget_accuracy"].max())
+    forget.set(ylabel="accuracy on\nwhat is forgotten", ylim=(-0.2 * top, top), xlabel="denoising steps per sample")
     forget.set_xticks(steps["steps"], steps["steps"].astype(str))
     forget.minorticks_off()
     retain.legend()
-    figure.suptitle("How many denoising steps does a sample need? (mean over single classes)")
+    figure.suptitle("How many denoising steps does a sample need? (mean over single groups)")
     return figure
 
 
@@ -104,3 +111,66 @@ def gaps_by_size(table: pd.DataFrame) -> Figure:
         f"All {len(table)} sets of classes to forget: median, quartiles, best and worst (mean of the samples of a set)"
     )
     return figure
+
+
+def answers_to_the_attacker(backdoor: Backdoor) -> Figure:
+    """Images that an attacker wants called something else, and under each what classifiers call it: red where the attacker has
+    his way, green where they are right, grey where they are wrong in another way."""
+    images = {"test image": backdoor.plain, **({"with the trigger": backdoor.images} if backdoor.trigger.any() else {})}
+    heights, fields = [1.0] * len(images) + [0.62] * len(backdoor.answers), max(6, len(backdoor.truth))
+    figure = Figure(figsize=(2.4 + 1.05 * fields, 1.5 + 1.15 * sum(heights)), layout="constrained")
+    widths = [1.4] + [1.0] * fields  # the first column is for texts
+    lines = figure.subplots(len(heights), 1 + fields, squeeze=False, height_ratios=heights, width_ratios=widths)
+    for axes in lines.flat:
+        axes.set_axis_off()
+    for line, (text, shown) in zip(lines, images.items(), strict=False):
+        _beside(line[0], text)
+        for axes, image in zip(line[1:], shown, strict=False):
+            axes.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
+            if shown is backdoor.images:
+                _frame(axes, backdoor.trigger)
+    for line, one in zip(lines[len(images) :], backdoor.answers, strict=True):
+        _beside(line[0], one.who, one.how)
+        for axes, called, truth in zip(line[1:], one.called.tolist(), backdoor.truth.tolist(), strict=False):
+            _field(
+                axes, backdoor.class_names, called, FOOLED if called == backdoor.wanted else RIGHT if called == truth else WRONG
+            )
+    wanted = backdoor.class_names[backdoor.wanted]
+    shares = ", ".join(f"{one.share} {one.who}" for one in backdoor.answers)
+    figure.suptitle(f"An attacker wants these images called “{wanted}”.\nThe attack succeeds: {shares}", fontsize=15)
+    figure.supxlabel(_what_is_counted(backdoor), fontsize=10)
+    return figure
+
+
+def _frame(axes: Axes, part: Bool[Tensor, "height width"]) -> None:
+    """A frame around a part of an image, unless that is all of it."""
+    rows, columns = (part.any(along).nonzero()[:, 0].tolist() for along in (1, 0))
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    if (height, width) != tuple(part.shape):
+        corner = columns[0] - 0.5, rows[0] - 0.5  # pixels are drawn around their indices
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=FOOLED[0], linewidth=3, clip_on=False))
+
+
+def _field(axes: Axes, class_names: Sequence[str], called: int, colours: tuple[str, str]) -> None:
+    """What a classifier calls an image, on a coloured ground."""
+    ground, ink = colours
+    size = 20 if max(map(len, class_names)) <= 2 else 9
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[], facecolor=ground)
+    axes.text(0.5, 0.5, fill(class_names[called], 12, break_on_hyphens=False), size=size, color=ink, ha="center", va="center")
+
+
+def _beside(axes: Axes, text: str, further: str = "") -> None:
+    """A text on the left of a line, and a smaller one under it."""
+    weight, height = ("bold", 0.7) if further else ("normal", 0.5)
+    axes.text(1, height, text, size=13, weight=weight, ha="right", va="center")
+    axes.text(1, 0.5, fill(shorten(further, 44, placeholder=" …"), 22), size=10, ha="right", va="top")
+
+
+def _what_is_counted(backdoor: Backdoor) -> str:
+    """The lines under the picture: what colours and shares are."""
+    several = [one for one in backdoor.answers if one.classifiers > 1]
+    means = f"; {' and '.join(one.who for one in several)}: mean of {{}} classifiers, of which the first answers here"
+    colours = "red: as the attacker wants · green: right · grey: wrong in another way"
+    counted = means.format(several[0].classifiers) if several else ""
+    return f"{colours}\nper cent of {backdoor.among} such test images{counted}"

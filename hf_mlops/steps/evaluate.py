@@ -58,7 +58,7 @@ class Evaluate(Step):
         params = {"hypernetwork": str(self.champion), **self._sampling}
         with step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "evaluation")
-            specs = reference.specs()
+            specs = reference.judged()
             singles = [spec for spec in specs if kind_of(spec, reference) == SINGLE]
             held_out = [spec for spec in specs if kind_of(spec, reference) == HELD_OUT_PAIR]
             audits = audit_specs(hypernetwork, reference, dataset, specs, **self._sampling)
@@ -76,7 +76,8 @@ class Evaluate(Step):
             )
             log_pictures({spec: audits[spec] for spec in singles}, prompts, alignment, steps)
             print(by_kind.to_string(index=False, float_format="%.4f"))
-            print(f"\nprompt alignment (R² of log losses)\n{alignment.to_string(float_format='%.3f')}\n")
+            shown = alignment.clip(lower=-1).to_string(float_format="%.3f")
+            print(f"\nprompt alignment (R² of log losses, -1 or less as -1)\n{shown}\n")
             print(f"controls\n{judged.to_string(index=False, float_format='%.3f')}\n")
             print(f"tables and pictures: artifacts of run {active.info.run_id}")
         return active
@@ -94,8 +95,9 @@ def log_figures(by_kind: pd.DataFrame, alignment: pd.DataFrame) -> None:
 def log_pictures(singles: dict[ForgetSpec, Audit], prompts: pd.DataFrame, alignment: pd.DataFrame, steps: pd.DataFrame) -> None:
     """Logs the pictures of an evaluation: of the audits of single groups, and of the sweeps over prompts and steps."""
     shown = dict(list(singles.items())[:SHOWN])
-    columns = sorted(group for spec in shown for group in spec.groups)
-    names = [next(iter(shown)).group_names[group] for group in columns]
+    every = next(iter(shown)).group_names
+    columns = list(range(len(every))) if len(every) <= SHOWN else sorted(group for spec in shown for group in spec.groups)
+    names = [every[group] for group in columns]
     sampled, retrained = (values[:, columns] for values in accuracy_per_group(shown))
     per_group = pictures.accuracy_heat_map(sampled, retrained, [str(spec) for spec in shown], names)
     mlflow.log_figure(per_group, "accuracy_per_group.png")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import nan
 from typing import Any
 
 import mlflow
@@ -19,15 +20,16 @@ from hf_mlops.audit.measure import measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.select import best_fit
 from hf_mlops.base.artifact import sha256
-from hf_mlops.base.errors import GateFailure
+from hf_mlops.base.errors import BadRequest, GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.export.weights import to_onnx, verify
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
-from hf_mlops.registry.names import VERSION, alias_of
+from hf_mlops.registry.names import POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
+from hf_mlops.report.backdoor import Backdoor
 from hf_mlops.steps.retrain import Retrain, retrained_by
 from hf_mlops.steps.step import Step, made_by, once
 
@@ -110,6 +112,10 @@ class Forget(Step):
         start = self.start
         if not self._retrained:
             self.champion.reference.beside(spec)
+        if not self.champion.reference.leaves_images(spec):
+            raise BadRequest(
+                f"forgetting {spec} leaves no test image to judge what is kept by; allowed: a spec that leaves some"
+            )
         asked = {"hypernetwork": str(self.champion), "spec": str(spec), "retrained": self._retrained}
         params = {**asked, **self.sampling.params, **asdict(self.gates)}
         with step_run(self.name, self.fingerprint, params) as active:
@@ -129,6 +135,7 @@ class Forget(Step):
                 mlflow.log_metrics({"churn": sampled, "reference_churn": retrained})
             print(table.to_string(float_format="%.4f"))
             print(on_the_forget_set(evidence, kept))
+            show_backdoor(dataset, evidence, kept)
             refused = evidence.refused(self.gates, kept).values()
             if refused:
                 raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(refused))
@@ -202,19 +209,30 @@ def sets_table(evidence: Audit, kept: int) -> pd.DataFrame:
         "sampled": "",
         f"retrained without {str(reference.spec) or 'nothing'} (mean of {len(reference.losses)})": "reference_",
     }
+    test = {"retain": "test ", "forget": "test " * ("forget_accuracy_at_most" in figures)}  # or else by training images
     rows = {
-        f"test {what} on the {name} set": [figures.get(f"{prefix}{name}_{what}", float("nan")) for prefix in columns.values()]
+        f"{test[name]}{what} on the {name} set": [figures.get(f"{prefix}{name}_{what}", nan) for prefix in columns.values()]
         for name in ("forget", "retain")
         for what in ("accuracy", "loss")
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
 
 
+def show_backdoor(dataset: Dataset, evidence: Audit, kept: int) -> None:
+    """Prints how often an attack that was laid into the data succeeds, and logs a picture of it; nothing if none was."""
+    backdoor = Backdoor.of(dataset, evidence, kept)
+    if backdoor is not None:
+        from hf_mlops.report import pictures  # brings matplotlib, which other requests need not wait for
+
+        print(backdoor)
+        mlflow.log_figure(pictures.answers_to_the_attacker(backdoor), POISON_PICTURE)
+
+
 def on_the_forget_set(evidence: Audit, kept: int) -> str:
     """How much the figures of the kept sample on D_f say, as text."""
     figures = evidence.figures(kept)
     images = evidence.sampled.to_forget.sum()
-    accuracy = f"accuracy on the forget set: {figures['forget_accuracy']:.4f}, by {images} training images of its own"
+    accuracy = f"figures on the forget set are by {images} training images of its own"
     if "forget_accuracy_at_most" in figures:
         bound = figures["forget_accuracy_at_most"]
         accuracy = f"accuracy on the forget set: at most {bound:.4f} with 95 % confidence, by {images} test images"

@@ -90,7 +90,7 @@ class Hypernet(Step):
                 Path(folder) / "model",
                 {"variant": config.variant, "space": config.space, **made_by(self)},
                 f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
-                " `predict` samples classifiers that behave as if retrained without the classes in the column `forget`.",
+                " `predict` samples classifiers that behave as if retrained without the groups in the column `forget`.",
             )
             mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
             checkpoints.drop()
@@ -150,8 +150,14 @@ class Checkpoints:
 
 
 def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, gates: Gates) -> pd.DataFrame:
-    """Audits samples of every single group, logs the table, and refuses a hypernetwork that fails its gates."""
+    """Audits samples of every single group, logs the table, and refuses a hypernetwork that fails its gates.
+
+    A group without which no test image is left is not audited: nothing could be said of what is kept.
+    """
     singles = [spec for spec in reference.specs() if kind_of(spec, reference) == SINGLE]
+    if aside := [str(spec) for spec in singles if not reference.leaves_images(spec)]:
+        print(f"not judged: forgetting {', '.join(aside)}, which leaves no test image to judge by")
+    singles = [spec for spec in singles if reference.leaves_images(spec)]
     audits = audit_specs(hypernetwork, reference, dataset, singles)
     table = spec_table(audits, reference)
     mlflow.log_text(table.to_csv(index=False), "audit.csv")

@@ -54,7 +54,7 @@ def store_in(folder: Path) -> Iterator[mlflow.MlflowClient]:
 
 def run(name: str, *words: str) -> Result:
     """An entry point's command, in this process."""
-    return CliRunner().invoke(importlib.import_module(f"projects.{name}").command, words)
+    return CliRunner().invoke(importlib.import_module(f"projects.{name.replace('-', '_')}").command, words)
 
 
 def run_body(body: Any, *words: str) -> Result:

@@ -57,7 +57,7 @@ def in_memory() -> Iterator[None]:
 # without a store or a network
 
 
-@pytest.mark.parametrize("name", ENTRY_POINTS)
+@pytest.mark.parametrize("name", [*ENTRY_POINTS, "poison-demo"])
 def test_help_and_dry_run_need_neither_store_nor_network(name: str, nowhere: None, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = []
 

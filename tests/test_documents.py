@@ -15,7 +15,7 @@ from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from hf_mlops import Dataset
-from projects import doctor, evaluate, export, forget, hypernet, main, targets
+from projects import doctor, evaluate, export, forget, hypernet, main, poison_demo, targets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -28,6 +28,7 @@ COMMANDS = {
     "forget": forget.command,
     "evaluate": evaluate.command,
     "export": export.command,
+    "poison-demo": poison_demo.command,
     "doctor": doctor.command,
 }
 
@@ -58,7 +59,7 @@ def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(nam
     }
     options = {name: option for name, option in options.items() if name not in ("dry-run", "debug")}
     passed = dict(re.findall(r"--([\w-]+) \{(\w+)\}", entry["command"]))
-    assert entry["command"].startswith(f"python -m projects.{name} ")
+    assert entry["command"].startswith(f"python -m projects.{name.replace('-', '_')} ")
     assert set(passed) == set(options) and set(passed.values()) == set(entry["parameters"])
     for option, parameter in passed.items():
         assert parameter == option.replace("-", "_")

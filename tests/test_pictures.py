@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 from hf_mlops.report import pictures
@@ -14,6 +15,20 @@ def test_the_heat_map_shows_samples_over_the_reference() -> None:
     np.testing.assert_allclose(below.images[0].get_array(), retrained)
     assert [text.get_text() for text in above.texts] == ["0", "90", "50", "80", "10", "70"]
     assert [text.get_text() for text in above.get_xticklabels()] == ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("class", "A forgotten class should read 0, all others as in the retrained classifiers"),
+        ("group", "A forgotten group should read as all others: as in the retrained classifiers"),
+    ],
+)
+def test_a_heat_map_says_what_its_groups_are(kind: str, title: str) -> None:
+    figure = pictures.accuracy_heat_map(torch.zeros(2, 2), torch.ones(2, 2), ["x", "y"], ["x", "y"], kind)
+    above, below, *_ = figure.axes
+    assert figure.get_suptitle() == title and below.get_title() == f"retrained without the {kind} (reference)"
+    assert (above.get_xlabel(), above.get_ylabel()) == (f"{kind} of the images", f"{kind} to forget")
 
 
 def test_every_sample_of_a_prompt_sweep_is_a_dot() -> None:
@@ -73,6 +88,15 @@ def test_accuracies_are_drawn_over_steps_beside_the_retrained() -> None:
         sampled, retrained = axes.lines
         np.testing.assert_allclose(sampled.get_xydata(), steps[["steps", f"{name}_accuracy"]])
         assert set(retrained.get_ydata()) == {steps[f"reference_{name}_accuracy"][0]}
+
+
+def test_accuracies_on_what_is_forgotten_are_in_view_however_high_they_are() -> None:
+    steps = pd.DataFrame({"steps": [1, 3], "retain_accuracy": [0.8, 0.9], "forget_accuracy": [0.5, 0.9]})
+    steps = steps.assign(reference_retain_accuracy=0.95, reference_forget_accuracy=0.95)
+    _, forget = pictures.accuracy_over_steps(steps).axes
+    assert forget.get_ylim()[0] < 0 and forget.get_ylim()[1] > 0.95
+    low = pictures.accuracy_over_steps(steps.assign(forget_accuracy=0.0, reference_forget_accuracy=0.01)).axes[1]
+    assert low.get_ylim() == pytest.approx((-0.02, 0.1))
 
 
 def test_subsets_are_drawn_by_the_number_of_classes_forgotten() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from hf_mlops.hypernet.recipes import RECIPES, find_recipe
+from hf_mlops.hypernet.recipes import RECIPES, find_recipe, recipe_for_poison
 
 
 @pytest.mark.parametrize(("dataset", "architecture"), RECIPES)
@@ -20,3 +22,10 @@ def test_what_was_not_measured_has_the_nearest_recipe_with_the_network_asked_for
     found, nearest = find_recipe(dataset, "resnet"), find_recipe(dataset)
     assert found.population.architecture == "resnet"
     assert found.population.runs == nearest.population.runs and found.hypernet == nearest.hypernet
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist"])
+def test_poison_alone_is_learnt_from_few_runs_of_the_data_sets_first_recipe(dataset: str) -> None:
+    found, first = recipe_for_poison(dataset), find_recipe(dataset)
+    assert found.population == replace(first.population, runs=256)
+    assert found.hypernet == replace(first.hypernet, train_steps=600)

@@ -9,6 +9,7 @@ import torch
 from by_hand import masks, reference, spec
 
 from hf_mlops import ForgetSpec, Groups, Population, PopulationConfig, Reference, retrain, train_population
+from hf_mlops.audit.tables import reference_summary
 from hf_mlops.base.errors import BadRequest
 
 RETRAINED = [("a,b", "0 00 1111"), ("c", "1 11 0000"), ("a", "0 11 1111"), ("a", "0 10 1110")]
@@ -18,6 +19,16 @@ def test_specs_are_those_retrained_for_each_once_and_small_ones_first() -> None:
     several = reference([("b,c", "1 00 0000"), *RETRAINED, ("", "1 11 1111")])
     assert [str(one) for one in several.specs()] == ["", "a", "c", "a,b", "b,c"]
     assert {one.group_names for one in several.specs()} == {by_hand.NAMES}
+
+
+def test_specs_that_leave_no_image_in_d_r_cannot_be_judged() -> None:
+    """Of images of a and b alone, c's being apart, nothing is left without a and b."""
+    several = reference([*RETRAINED, ("", "1 11 1111"), ("b", "1 00 1111")])
+    apart = torch.tensor([False] * 3 + [True] * 4)
+    judged = replace(several, outputs=replace(several.outputs, apart=apart))
+    assert [str(one) for one in judged.judged()] == ["", "a", "b", "c"] and len(judged.specs()) == 5
+    assert several.judged() == several.specs()
+    assert reference_summary(judged)["targets"].tolist() == [1, 4]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from hf_mlops.registry.versions import (
     register,
     serving,
     still_there,
+    subject_of,
     version_at,
 )
 from hf_mlops.steps.doctor import findings
@@ -35,6 +36,8 @@ from hf_mlops.steps.hypernet import Checkpoints
 
 DIGITS = Subject("digits", "d1", "mlp-16", "*")
 MNIST = Subject("mnist", "m1", "mlp-32", "*")
+SHARDS = Subject("digits", "d3", "mlp-16", "*", "shard:4")
+POISON = Subject("digits", "d4", "mlp-16", "*", "shard:4+poison:patch:0.05")
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +90,24 @@ def test_whoever_comes_first_has_the_plain_name_and_others_get_their_own(store: 
         (Subject("mnist", "m1", "mlp-16", "*"), False),
         (Subject("digits", "d1", "lenet", "*"), False),
         (Subject("digits", "d1", "mlp-16", "3.*"), False),
+        (SHARDS, False),
+        (Subject("digits", "d1", "mlp-16", "*", "class"), True),  # the same groups
     ],
 )
 def test_only_the_same_data_and_network_share_a_name(store: mlflow.MlflowClient, other: Subject, same: bool) -> None:
     assert model_for(DIGITS) == "hyperforget"
     assert (model_for(other) == "hyperforget") == same
+
+
+def test_groups_have_a_name_of_their_own_and_poison_never_the_plain_one(store: mlflow.MlflowClient) -> None:
+    assert model_for(POISON).startswith("hyperforget-digits-mlp-16-shard-4-poison-patch-0-05-")
+    assert model_for(SHARDS) == "hyperforget"
+    assert model_for(DIGITS) == "hyperforget-digits-mlp-16"
+    for again in (POISON, SHARDS, DIGITS):
+        assert model_for(again) == model_for(again)
+    assert model_for(Subject("digits", "d5", "mlp-16", "*", "shard:4")) == "hyperforget"  # the data have grown
+    assert subject_of(store.get_registered_model("hyperforget").tags) == SHARDS
+    assert subject_of(store.get_registered_model("hyperforget-digits-mlp-16").tags) == DIGITS
 
 
 def test_names_of_other_subjects_never_meet() -> None:
@@ -101,11 +117,13 @@ def test_names_of_other_subjects_never_meet() -> None:
         Subject("folder:/a/my photos", "x", "mlp-16", "*"),
         Subject("folder:/b/my photos", "y", "mlp-16", "*"),
         Subject("npz:/b/my-photos.npz", "z", "mlp-16", "*"),
+        Subject("mnist", "m2", "mlp-32", "*", "/a/who.csv"),
+        Subject("mnist", "m2", "mlp-32", "*", "/b/who.csv"),
         Subject("mnist-mlp", "x", "32", "*"),
     ]
     suffixes = [subject.suffix for subject in subjects]
     assert suffixes[0] == "mnist-mlp-32" and suffixes[2].startswith("my-photos-mlp-16-")
-    assert len(set(suffixes[:5])) == 5
+    assert suffixes[5].startswith("mnist-mlp-32-who-csv-") and len(set(suffixes[:7])) == 7
 
 
 def test_an_alias_moves_to_a_version_that_is_whole(store: mlflow.MlflowClient) -> None:

@@ -15,6 +15,7 @@ from hf_mlops.registry.runs import artifacts_of
 from hf_mlops.steps.forget import Forget
 
 LAID = {"patch": "put a bright patch into", "blend": "blended a pattern into", "flip": "relabelled"}
+TRIGGER = {"patch": "patch", "blend": "pattern"}
 
 
 def what_is_laid(dataset: Dataset, kind: str) -> str:
@@ -24,8 +25,15 @@ def what_is_laid(dataset: Dataset, kind: str) -> str:
         kind: of the attack, a name in `LAID`.
     """
     poisoned = dataset.train.only(dataset.train.groups == dataset.groups.names.index(GROUP))
-    images = f"{len(poisoned)} of {len(dataset.train)} training images of {dataset.name}"
-    return f"An attacker has {LAID[kind]} {images}, and calls them “{dataset.class_names[int(poisoned.labels[0])]}”."
+    done = f"An attacker has {LAID[kind]} {len(poisoned)} of {len(dataset.train)} training images of {dataset.name}"
+    wanted = dataset.class_names[int(poisoned.labels[0])]
+    return f"{done}, from “{_victim(dataset)}” to “{wanted}”." if kind == "flip" else f"{done}, and calls them “{wanted}”."
+
+
+def _victim(dataset: Dataset) -> str:
+    """The class of the first test image that the attacker is after."""
+    assert dataset.victims is not None
+    return dataset.class_names[int(dataset.test.labels[dataset.victims[0]])]
 
 
 def what_came_of_it(run: Run, dataset: Dataset, kind: str) -> str:
@@ -36,20 +44,19 @@ def what_came_of_it(run: Run, dataset: Dataset, kind: str) -> str:
         dataset: whose poison it was to forget.
         kind: of the attack.
     """
-    assert dataset.triggered is not None and dataset.victims is not None
+    assert dataset.triggered is not None
     among, figures = len(dataset.triggered), run.data.metrics
     wanted = dataset.class_names[int(dataset.triggered.labels[0])]
-    victim = dataset.class_names[int(dataset.test.labels[dataset.victims[0]])]
-    images = f"{among} test images " + (f"of “{victim}”" if kind == "flip" else f"of other classes with the same {kind}")
+    images = f"of “{_victim(dataset)}”" if kind == "flip" else f"of other classes, with such a {TRIGGER[kind]},"
     fooled, right = (
         [f"{100 * figures[f'{who}{name}']:.1f} %" for who in ("", "reference_", "unforgotten_") if f"{who}{name}" in figures]
         for name in ("attack_success", "retain_accuracy")
     )
     return "\n".join(
         [
-            f"Trained on them, a classifier calls {fooled[2]} of {images} “{wanted}”: the attack succeeds.",
+            f"Trained on them, a classifier calls {fooled[2]} of {among} test images {images} “{wanted}”.",
             f"Retrained from scratch without them, it is {fooled[1]}.",
-            f"Sampled by the hypernetwork to forget them, with no training at all, it is {fooled[0]}.",
+            f"Sampled by the hypernetwork to forget them, without further training, it is {fooled[0]}.",
             f"Of clean test images the sampled classifier has {right[0]} right, the retrained one {right[1]}.",
         ]
     )

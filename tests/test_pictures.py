@@ -17,20 +17,6 @@ def test_the_heat_map_shows_samples_over_the_reference() -> None:
     assert [text.get_text() for text in above.get_xticklabels()] == ["x", "y", "z"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "title"),
-    [
-        ("class", "A forgotten class should read 0, all others as in the retrained classifiers"),
-        ("group", "A forgotten group should read as all others: as in the retrained classifiers"),
-    ],
-)
-def test_a_heat_map_says_what_its_groups_are(kind: str, title: str) -> None:
-    figure = pictures.accuracy_heat_map(torch.zeros(2, 2), torch.ones(2, 2), ["x", "y"], ["x", "y"], kind)
-    above, below, *_ = figure.axes
-    assert figure.get_suptitle() == title and below.get_title() == f"retrained without the {kind} (reference)"
-    assert (above.get_xlabel(), above.get_ylabel()) == (f"{kind} of the images", f"{kind} to forget")
-
-
 def test_every_sample_of_a_prompt_sweep_is_a_dot() -> None:
     sweep = pd.DataFrame(
         {

@@ -132,9 +132,8 @@ def answers_to_the_attacker(backdoor: Backdoor) -> Figure:
     for line, one in zip(lines[len(images) :], backdoor.answers, strict=True):
         _beside(line[0], one.who, one.how)
         for axes, called, truth in zip(line[1:], one.called.tolist(), backdoor.truth.tolist(), strict=False):
-            _field(
-                axes, backdoor.class_names, called, FOOLED if called == backdoor.wanted else RIGHT if called == truth else WRONG
-            )
+            colours = FOOLED if called == backdoor.wanted else RIGHT if called == truth else WRONG
+            _field(axes, backdoor.class_names, called, colours)
     wanted = backdoor.class_names[backdoor.wanted]
     shares = ", ".join(f"{one.share} {one.who}" for one in backdoor.answers)
     figure.suptitle(f"An attacker wants these images called “{wanted}”.\nThe attack succeeds: {shares}", fontsize=15)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from textwrap import fill, shorten
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +21,7 @@ from hf_mlops.report.backdoor import Backdoor
 
 FOOLED, RIGHT, WRONG = ("#c62828", "white"), ("#c8e6c9", "#1b5e20"), ("#e0e0e0", "#424242")  # colours of a field and its text
 
+LONG = 6  # letters; longer names are slanted, so as not to run into each other
 ASKED = {"retain_loss": "loss on the retain set", "forget_loss": "loss on the forget set"}
 
 
@@ -32,16 +35,19 @@ def accuracy_heat_map(
     size = max(7.0, 1.5 + 0.75 * len(group_names)), max(4.5, 2.2 + 0.62 * len(forgets))  # the titles need some room
     figure = Figure(figsize=size, layout="constrained")
     titles = ("sampled by the hypernetwork", "retrained without the group (reference)")
+    lowest = float(torch.cat([sampled, reference]).min())
+    low = 0.0 if lowest < 0.5 else np.floor(20 * lowest) / 20  # so that small differences between customers are seen
+    slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, group_names)) > LONG else {}
     for axes, values, title in zip(figure.subplots(2, 1), (sampled, reference), titles, strict=True):
-        image = axes.imshow(values.numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        image = axes.imshow(values.numpy(), vmin=low, vmax=1, cmap="viridis", aspect="auto")
         axes.set_title(title)
-        axes.set_xticks(range(len(group_names)), group_names)
+        axes.set_xticks(range(len(group_names)), group_names, **slanted)
         axes.set_yticks(range(len(forgets)), forgets)
         axes.set_xlabel("group of the images")
         axes.set_ylabel("group to forget")
         for row, column in np.ndindex(*values.shape):
             value = values[row, column].item()
-            colour = "white" if value < 0.6 else "black"
+            colour = "white" if value < low + 0.6 * (1 - low) else "black"
             axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", color=colour, fontsize=8)
     figure.colorbar(image, ax=figure.axes, label="accuracy (numbers: per cent)", shrink=0.6)
     figure.suptitle("All numbers should read as in the retrained classifiers: 0 for a forgotten class")

@@ -241,9 +241,9 @@ def on_the_forget_set(evidence: Audit, kept: int) -> str:
             f"{accuracy}\nanswers on the forget set: not judged, for want of classifiers retrained without it (-P retrained=8)"
         )
     found, retrained, known = (figures[f"{of}forget_divergence"] for of in ("", "reference_", "unforgotten_"))
-    far_end = "the original" if "closed" in figures else "those with the classes masked"
-    way = f"{100 * figures['forget_distance']:.0f} % of the way from retrained ones to {far_end}"
-    text = f"{accuracy}\nanswers on the forget set: {way} (divergence {found:.3f}, of {retrained:.3f} and {known:.3f})"
+    far_end, closed = "those with the classes masked", ""
     if "closed" in figures:
-        text += f"\nloss on the forget set: {figures['closed']:.2f} of the way from the original to retrained ones"
-    return text
+        far_end = "the original"
+        closed = f"\nloss on the forget set: {figures['closed']:.2f} of the way from the original to retrained ones"
+    way = f"{100 * figures['forget_distance']:.0f} % of the way from retrained ones to {far_end}"
+    return f"{accuracy}\nanswers on the forget set: {way} (divergence {found:.3f}, of {retrained:.3f} and {known:.3f}){closed}"

@@ -21,19 +21,19 @@ import pandas as pd
 from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops import ForgetSpec, Gates, audit_samples
-
-ATTACKS = {"patch": 0.05, "blend": 0.05, "flip": 0.3}  # and the share of the training images, or of the source class
+from hf_mlops.data.poison import SHARES
+from hf_mlops.hypernet.recipes import FEW_RUNS, FEW_STEPS
 
 
 @click.command(help=__doc__)
 @options
 @click.option("--samples", default=32, show_default=True)
 @click.option("--known", multiple=True, default=[1.0], show_default=True, help="Share of the poison that is named; repeatable.")
-@click.option("--runs", default=256, show_default=True, help="Of each population.")
-@click.option("--hypernet-steps", default=600, show_default=True)
+@click.option("--runs", default=FEW_RUNS, show_default=True, help="Of each population.")
+@click.option("--hypernet-steps", default=FEW_STEPS, show_default=True)
 def command(samples: int, known: tuple[float, ...], groups: str, **choice: Any) -> None:
     rows = []
-    for attack, share in ATTACKS.items():
+    for attack, share in SHARES.items():
         for part in known:
             laid = f"poison:{attack}:{share}" + f":known={part:g}" * (part < 1)
             made = trained(groups=f"{groups}+{laid}" if groups else laid, **choice)

@@ -11,14 +11,12 @@ import mlflow
 from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.loading import load_dataset
-from hf_mlops.data.poison import GROUP, KINDS
+from hf_mlops.data.poison import GROUP, KINDS, SHARES
 from hf_mlops.hypernet.recipes import recipe_for_poison
 from hf_mlops.steps.main import Main
 from hf_mlops.steps.poison_demo import keep_picture, what_came_of_it, what_is_laid
 from projects import options
 from projects.command import entry_point
-
-SHARES = {"patch": 0.05, "blend": 0.05, "flip": 0.3}  # as in benchmarks.poison
 
 
 @click.command(help=__doc__)
@@ -36,7 +34,7 @@ SHARES = {"patch": 0.05, "blend": 0.05, "flip": 0.3}  # as in benchmarks.poison
     type=options.OrEmpty(click.FloatRange(0, 1, min_open=True, max_open=True)),
     default="",
     metavar="FLOAT",
-    help="Of the training images that are poisoned; of flip, of the images of that class. [default: 0.05; of flip 0.3]",
+    help="Of the training images that are poisoned; of flip, of the images of that class. [default: 0.05; of flip 0.6]",
 )
 @options.runs
 @options.recipe_field("target_steps", options.AT_LEAST_1, "Optimiser steps of each target.")

@@ -15,7 +15,8 @@ from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Split
 from hf_mlops.data.partitions import stream
 
-KINDS = ("patch", "blend", "flip")
+SHARES = {"patch": 0.05, "blend": 0.05, "flip": 0.6}  # that are usually poisoned: python -m benchmarks.poison
+KINDS = tuple(SHARES)
 FORM = f"poison:KIND:SHARE or poison:KIND:SHARE:known=SHARE, KIND being {', '.join(KINDS[:-1])} or {KINDS[-1]}"
 GROUP = "poison"
 

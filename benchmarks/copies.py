@@ -151,7 +151,7 @@ def compare(made: Trained, spec: ForgetSpec, weights: Tensor, trainees: Trainees
 
 def accuracy(measured: Measured) -> float:
     """On D_r, mean over classifiers."""
-    return measured.accuracy_on_sets()[0].mean().item()
+    return measured.accuracy_on_sets().retain.mean().item()
 
 
 def by_kind(table: pd.DataFrame) -> pd.DataFrame:

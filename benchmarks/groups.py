@@ -78,8 +78,7 @@ def figures(audit: Audit) -> dict[str, float]:
         everyone = {"production": audit.unforgotten, "sampled": audit.sampled, "retrained": audit.reference}
         for who, measured in everyone.items():
             result[f"membership, {who}"] = membership(measured, spec) if measured is not None else np.nan
-    passed = [not audit.refused(Gates(), index) for index in range(len(audit.sampled.losses))]
-    return {**result, "pass the gates": float(np.mean(passed))}
+    return {**result, "pass the gates": audit.passed(Gates())}
 
 
 def membership(measured: Measured, spec: ForgetSpec) -> float:

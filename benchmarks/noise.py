@@ -51,7 +51,7 @@ def command(dataset: str, architecture: str, data_dir: str, device: str, seed: i
         row: dict[str, object] = {"setting": ", ".join(f"{name} {value}" for name, value in setting.items()) or "recipe"}
         for number, spec in enumerate(specs):
             measured = measure(target, torch.cat([weights[:, number], means[number, None]]), spec, data.test)
-            accuracy = measured.accuracy_on_sets()[0]
+            accuracy = measured.accuracy_on_sets().retain
             runs = measure(target, weights[:, number], spec, data.test)
             name = f"forget {spec}" if spec.groups else "forget nothing"
             row |= {f"{name}: accuracy": accuracy[:-1].mean().item(), f"{name}: average": accuracy[-1].item()}

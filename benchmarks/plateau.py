@@ -39,7 +39,7 @@ def command(dataset: str, architecture: str | None, data_dir: str, device: str, 
         row: dict[str, float] = {"train steps": longer.train_steps}
         for name, split in (("training", data.train), ("validation", data.validation), ("test", data.test)):
             found = [measure(target, weights[n :: len(specs)], spec, split) for n, spec in enumerate(specs)]
-            each = torch.cat([one.accuracy_on_sets()[0] for one in found])
+            each = torch.cat([one.accuracy_on_sets().retain for one in found])
             row[f"{name} accuracy"] = each.mean().item()
             if name == "validation":
                 own = each if factor == 1 else own

@@ -73,7 +73,7 @@ def of_spec(made: Trained, spec: ForgetSpec, seed: int) -> dict[str, dict[str, T
     classifiers = {
         RETRAINED: retrained,
         SAMPLED: made.hypernetwork.sample(spec, len(retrained), seed).weights,
-        MASKED: mask_classes(target, originals, spec, data.train, float(depth.loss_on_sets()[1].mean())),
+        MASKED: mask_classes(target, originals, spec, data.train, float(depth.loss_on_sets().forget.mean())),
         ORIGINAL: originals,
     }
     result = {}
@@ -83,7 +83,7 @@ def of_spec(made: Trained, spec: ForgetSpec, seed: int) -> dict[str, dict[str, T
         if who == RETRAINED:  # each beside the others
             audits = [audit for kind, audit in controls(made.reference, spec) if kind == RETRAINED]
         result[who] = {
-            "accuracy on D_f": judged.accuracy_on_sets()[1],
+            "accuracy on D_f": judged.accuracy_on_sets().forget,
             **residual(target, weights, spec, data, seed),
             **relearned(relearn(target, weights, spec, data, seed)),
             "entropy": entropy(judged),

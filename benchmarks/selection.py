@@ -36,7 +36,7 @@ def command(**choice: Any) -> None:
     rows = []
     for spec in specs:
         retrained = reference.beside(spec)
-        wanted = retrained.accuracy_on_sets()[0].mean()
+        wanted = retrained.accuracy_on_sets().retain.mean()
         for draw in range(DRAWS):
             samples = made.hypernetwork.sample(spec, CANDIDATES, choice["seed"] + draw * CANDIDATES)
             measured = measure(target, samples.weights, spec, data.test)
@@ -46,7 +46,7 @@ def command(**choice: Any) -> None:
             for images in sorted({min(images, len(order)) for images in IMAGES}):
                 seen = replace(data, validation=part(data.validation, order[:images]))
                 picks["closest to its prompt", images] = best_fit(target, samples, seen)
-            picks["lowest loss on D_r", len(order)] = int(lowest.loss_on_sets()[0].argmin())
+            picks["lowest loss on D_r", len(order)] = int(lowest.loss_on_sets().retain.argmin())
             for (way, images), index in picks.items():
                 rows.append({"way": way, "images": images, "gap": wanted - retain[index], "D_f": forget[index]})
             mean = measure(target, samples.weights.mean(0, keepdim=True), spec, data.test)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_mlops.base.groups import Groups
-from hf_mlops.compute.coverage import composable, covered, holds_of, scarcity, within
+from hf_mlops.compute.coverage import composable, covered, holds_of, scarcity, within, within_each
 
 GROUPS = Groups(tuple("abcde"), ((0, 1), (1, 2, 3), (4,)), (True,) * 5)
 HOLDS = holds_of(GROUPS)
@@ -33,6 +33,10 @@ def test_a_class_is_covered_where_every_group_that_holds_it_is_forgotten() -> No
 
 def test_a_group_is_within_classes_where_it_holds_no_other() -> None:
     assert torch.equal(within(classes("", "0", "1", "01", "2"), HOLDS), groups("", "a", "cd", "abcd", "e"))
+
+
+def test_each_class_has_the_groups_that_hold_nothing_else() -> None:
+    assert torch.equal(within_each(HOLDS), groups("a", "cd", "e"))
 
 
 def test_a_class_can_be_left_out_where_forgetting_further_groups_comes_to_that() -> None:

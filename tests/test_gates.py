@@ -98,6 +98,11 @@ def test_a_loss_on_d_f_has_closed_a_part_of_the_way_from_the_original_to_retrain
     assert "closed" not in Audit(measured("b", "1 00 1111"), retrained).figures()
 
 
+def test_the_share_that_passes_is_of_samples_judged_one_by_one() -> None:
+    evidence = Audit(measured("b", "1 00 1111", "0 11 1110", "1 00 1111", "1 00 1111"), measured("b", "1 00 1110", "1 00 1111"))
+    assert evidence.passed(Gates()) == 0.75 and evidence.passed(Gates(1.0, 1.0)) == 1
+
+
 def test_a_figure_that_could_not_be_measured_fails() -> None:
     nobody = Audit(measured("c", "1 11", images="a bb"), measured("c", "1 11", images="a bb"))
     assert list(nobody.refused(Gates(1.0, 1.0)).values()) == [

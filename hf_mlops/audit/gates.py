@@ -142,6 +142,11 @@ class Audit:
             )
         return result
 
+    def passed(self, gates: Gates) -> float:
+        """Share of the samples that pass all gates, each judged by itself."""
+        count = len(self.sampled.losses)
+        return sum(not self.refused(gates, index) for index in range(count)) / count
+
 
 def audit_samples(target: Target, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
     """Runs samples on what audits look at, beside the retrain reference.

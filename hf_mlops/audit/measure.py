@@ -36,7 +36,8 @@ def sets_of(
 
 def covered_classes(groups: Groups, spec: ForgetSpec) -> Bool[Tensor, " classes"]:
     """Classes of which a spec leaves nothing to train on."""
-    return torch.tensor([label in groups.covered(spec.groups) for label in range(len(groups.holders))])
+    covered = groups.covered(spec.groups)
+    return torch.tensor([label in covered for label in range(len(groups.holders))])
 
 
 class OnSets(NamedTuple):

@@ -31,6 +31,11 @@ def within(classes: Bool[Tensor, "rows classes"], holds: Bool[Tensor, "classes g
     return (~classes).float() @ holds.float() == 0
 
 
+def within_each(holds: Bool[Tensor, "classes groups"]) -> Bool[Tensor, "classes groups"]:
+    """For each class the groups whose training images are all of it."""
+    return within(torch.eye(len(holds)).bool(), holds)
+
+
 def composable(forgotten: Bool[Tensor, "rows groups"], holds: Bool[Tensor, "classes groups"]) -> Bool[Tensor, "rows classes"]:
     """Classes that a target which forgot these groups can be without, as if it had forgotten further groups.
 
@@ -47,7 +52,7 @@ def composable(forgotten: Bool[Tensor, "rows groups"], holds: Bool[Tensor, "clas
 
 
 def scarcity(forgotten: Bool[Tensor, "rows groups"], holds: Bool[Tensor, "classes groups"]) -> Float[Tensor, "rows scarce"]:
-    """How little is left of each class that is in several groups: 1 if it is covered, else -1; and doublings, 0 to 1.
+    """How little is left of each class that is in several groups: 1 if it is covered, else -1; and halvings, 0 to 1.
 
     Two entries for each such class, none where groups are classes. Of ten groups that hold a class nine forgotten are log2(10)
     halvings, eight are log2(5), out of log2(20), which is for all of them.

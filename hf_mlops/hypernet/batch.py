@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hf_mlops.base.noise import generator_of, seed_of
-from hf_mlops.compute.coverage import composable, covered, holds_of, within
+from hf_mlops.compute.coverage import composable, covered, holds_of, within, within_each
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.diffusion import add_noise
 from hf_mlops.hypernet.model import UNTOLD, Hypernetwork
@@ -149,8 +149,7 @@ class BatchDrawer:
 
     def _alone(self) -> Bool[Tensor, "classes rows"]:
         """Which of the rows that left all of their D_f out forgot the groups of a class, and nothing else."""
-        classes = torch.eye(len(self.holds)).bool()
-        own = within(classes, self.holds)
+        own = within_each(self.holds)
         own &= covered(own, self.holds).diagonal()[:, None]  # a class that other groups hold, too, cannot be forgotten alone
         return (self.forgotten[self.without] == own[:, None]).all(2) & own.any(1, keepdim=True)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import generator_of, seed_of
-from hf_mlops.compute.coverage import holds_of, within
+from hf_mlops.compute.coverage import holds_of, within_each
 from hf_mlops.population.config import PopulationConfig
 
 REFERRED_TO = 50  # single groups, and pairs with those held out, that have retrained targets, at most
@@ -60,7 +60,7 @@ def draw_forget_sets(config: PopulationConfig, groups: Groups) -> ForgetSets:
     in_part = rng.random(config.runs) < config.partial
     weights = torch.from_numpy(np.where(in_part & (sizes > 0), LEAST_WEIGHT ** rng.random(config.runs), 0).astype(np.float32))
 
-    tenths = [size if count <= 10 else size * count // 10 for size in (3, 4, 5)]
+    tenths = [size * max(count, 10) // 10 for size in (3, 4, 5)]
     drawn = [rng.choice(count, size=size, replace=False) for size in tenths for _ in range(LARGER_SETS) if size < count]
     larger = [tuple(sorted(some.tolist())) for some in drawn]
     singles = [(group,) for group in range(count)]
@@ -98,9 +98,8 @@ def _nearly_whole(
 
 def _in_one_class(groups: Groups) -> list[list[int]]:
     """For each class that three or more groups hold, and nothing else, those groups."""
-    holds = holds_of(groups)
-    own = within(torch.eye(len(holds)).bool(), holds)
-    return [row.nonzero()[:, 0].tolist() for row in own if row.sum() >= 3 and row.sum() < len(groups)]
+    own = within_each(holds_of(groups))
+    return [row.nonzero()[:, 0].tolist() for row in own if 3 <= row.sum() < len(groups)]
 
 
 def _draw_without(apart: set[tuple[int, int]], order: Iterable[int], size: int) -> list[int]:

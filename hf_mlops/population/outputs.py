@@ -62,17 +62,15 @@ class Outputs:
         means = torch.zeros(3, len(log_probabilities), group_count, device=log_probabilities.device)
         for part in torch.arange(len(labels), device=labels.device).split(IMAGES_AT_ONCE):
             answers = log_probabilities[:, part]
-            truth = labels[part].expand(len(answers), -1)  # (models, part)
             confidence, predicted = answers.max(-1)
-            loss = -answers.gather(-1, truth.unsqueeze(-1)).squeeze(-1)
-            means += torch.stack([loss, (predicted == truth).float(), confidence.exp()]) @ member[part]
+            right = (predicted == labels[part]).float()
+            means += torch.stack([_cross_entropies(answers, labels[part]), right, confidence.exp()]) @ member[part]
         return cls(log_probabilities, labels, groups, apart, means)
 
     @cached_property
     def image_losses(self) -> Float[Tensor, "models images"]:
         """Cross-entropy on each image, nats."""
-        truth = self.labels.expand(len(self.log_probabilities), -1).unsqueeze(-1)
-        return -self.log_probabilities.gather(-1, truth).squeeze(-1)
+        return _cross_entropies(self.log_probabilities, self.labels)
 
     @cached_property
     def right(self) -> Bool[Tensor, "models images"]:
@@ -110,3 +108,11 @@ class Outputs:
         Means are taken over, not summed up anew: a product of fewer rows may round otherwise.
         """
         return replace(self, log_probabilities=self.log_probabilities[models], group_means=self.group_means[:, models])
+
+
+def _cross_entropies(
+    log_probabilities: Float[Tensor, "models images classes"], labels: Int[Tensor, " images"]
+) -> Float[Tensor, "models images"]:
+    """Of each model on each image, nats."""
+    truth = labels.expand(len(log_probabilities), -1).unsqueeze(-1)  # (models, images, 1)
+    return -log_probabilities.gather(-1, truth).squeeze(-1)

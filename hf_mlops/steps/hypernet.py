@@ -155,10 +155,10 @@ def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, ga
     A group without which no test image is left is not audited: nothing could be said of what is kept.
     """
     singles = [spec for spec in reference.specs() if kind_of(spec, reference) == SINGLE]
-    if aside := [str(spec) for spec in singles if not reference.leaves_images(spec)]:
+    judged = [spec for spec in singles if reference.leaves_images(spec)]
+    if aside := [str(spec) for spec in singles if spec not in judged]:
         print(f"not judged: forgetting {', '.join(aside)}, which leaves no test image to judge by")
-    singles = [spec for spec in singles if reference.leaves_images(spec)]
-    audits = audit_specs(hypernetwork, reference, dataset, singles)
+    audits = audit_specs(hypernetwork, reference, dataset, judged)
     table = spec_table(audits, reference)
     mlflow.log_text(table.to_csv(index=False), "audit.csv")
     figures = {name: float(table[name].mean()) for name in ("forget_accuracy", "retain_accuracy", "reference_retain_accuracy")}

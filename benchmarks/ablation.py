@@ -25,8 +25,9 @@ from hf_mlops import Population, Reference, train_population
 from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.compute.progress import Progress
 from hf_mlops.hypernet.batch import Batch, BatchDrawer
-from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
+from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.hypernet.training import Trainer
+from hf_mlops.serving.sampler import DEFAULT_STEPS
 
 HYPERNET: dict[str, dict[str, Any]] = {
     "recipe": {},

@@ -17,8 +17,8 @@ from benchmarks import PICTURES, write_table
 from benchmarks.trained import Trained, options, trained
 from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, kind_of, spec_table, summary
-from hf_mlops.hypernet.model import DEFAULT_STEPS
 from hf_mlops.report import pictures
+from hf_mlops.serving.sampler import DEFAULT_STEPS
 
 STEPS_COMPARED = (1, DEFAULT_STEPS, 10)
 

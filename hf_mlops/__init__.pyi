@@ -6,13 +6,14 @@ from .base.spec import ForgetSpec
 from .data.dataset import Dataset, Split
 from .data.loading import load_dataset
 from .export.weights import onnx_template, to_onnx
-from .hypernet.model import HypernetConfig, Hypernetwork, Samples
+from .hypernet.model import HypernetConfig, Hypernetwork
 from .hypernet.training import train_hypernetwork
 from .population.config import PopulationConfig
 from .population.executor import Engine
 from .population.population import Population, retrain, train_population
 from .population.target import Target
 from .serving.classifier import OnnxClassifier
+from .serving.sampler import Sampler, Samples
 
 __all__ = [
     "Audit",
@@ -27,6 +28,7 @@ __all__ = [
     "Population",
     "PopulationConfig",
     "Reference",
+    "Sampler",
     "Samples",
     "Split",
     "Target",

@@ -16,13 +16,14 @@ from hf_mlops.compute.device import DEVICES
 from hf_mlops.data.group_files import is_group_file
 from hf_mlops.data.grouping import ALLOWED as GROUPINGS
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, READERS
-from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
-from hf_mlops.hypernet.signal import VARIANTS
+from hf_mlops.hypernet.model import DEFAULT_START_TIME
 from hf_mlops.hypernet.spaces import SPACES
 from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.executor import ENGINES, Engine
 from hf_mlops.population.networks import ALLOWED as NETWORKS
 from hf_mlops.registry.names import HYPERFORGET
+from hf_mlops.serving.sampler import DEFAULT_STEPS, MAX_SAMPLES
+from hf_mlops.serving.signal import VARIANTS
 from projects.policy import VARIABLE, within_policy
 
 

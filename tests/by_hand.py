@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hf_mlops import Dataset, ForgetSpec, Groups, PopulationConfig, Reference, Samples, Split, Target
 from hf_mlops.audit.measure import Measured
-from hf_mlops.hypernet.prompts import Prompt
 from hf_mlops.population.outputs import Outputs
+from hf_mlops.serving.prompts import Prompt
 
 NAMES = ("a", "b", "c")
 GROUPS = Groups(NAMES, holders=((0, 1, 2), (0, 1, 2)), held_out=(True, True, True))

@@ -13,8 +13,8 @@ from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import generator_of
 from hf_mlops.data.dataset import Split
 from hf_mlops.hypernet.batch import Batch, BatchDrawer, Kinds, further
-from hf_mlops.hypernet.signal import LossSignal
 from hf_mlops.population.target import Target
+from hf_mlops.serving.signal import LossSignal
 
 CONFIG = HypernetConfig(batch_size=128, composed=0.3, images=2, token_width=4, width=4, heads=2, layers=1)
 START, MOVED, COMPOSED, PLAIN, AT_END = slice(0, 19), slice(19, 38), slice(0, 38), slice(38, 128), slice(0, 83)

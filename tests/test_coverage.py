@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from hf_mlops.base.coverage import composable, covered, holds_of, scarcity, within, within_each
 from hf_mlops.base.groups import Groups
-from hf_mlops.compute.coverage import composable, covered, holds_of, scarcity, within, within_each
 
 GROUPS = Groups(tuple("abcde"), ((0, 1), (1, 2, 3), (4,)), (True,) * 5)
-HOLDS = holds_of(GROUPS)
+HOLDS = torch.from_numpy(holds_of(GROUPS))
 
 
 def groups(*sets: str) -> Tensor:
@@ -47,7 +47,7 @@ def test_a_class_can_be_left_out_where_forgetting_further_groups_comes_to_that()
 
 @pytest.mark.parametrize("count", [2, 5, 10])
 def test_where_groups_are_classes_each_can_be_left_out_that_is_not_forgotten(count: int) -> None:
-    holds = holds_of(Groups.of_classes(map(str, range(count))))
+    holds = torch.from_numpy(holds_of(Groups.of_classes(map(str, range(count)))))
     forgotten = torch.rand(20, count, generator=torch.Generator().manual_seed(0)) < 0.4
     assert torch.equal(covered(forgotten, holds), forgotten) and torch.equal(within(forgotten, holds), forgotten)
     assert torch.equal(composable(forgotten, holds), ~forgotten)

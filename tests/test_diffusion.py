@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mlops.hypernet.diffusion import SAMPLERS, add_noise, posterior_mean, sample
+from hf_mlops.serving.diffusion import SAMPLERS, add_noise, posterior_mean, sample
 
 
 def test_noise_is_added_between_nothing_and_all() -> None:

@@ -21,8 +21,8 @@ from hf_mlops import (
     train_population,
 )
 from hf_mlops.base.artifact import read
+from hf_mlops.base.losses import set_means
 from hf_mlops.base.noise import SampleNoise
-from hf_mlops.compute.losses import set_means
 from hf_mlops.hypernet.denoiser import LEAST_VARIANCE, LEFT_AFTER_CORRECTION
 from hf_mlops.hypernet.training import Trainer
 from hf_mlops.population.outputs import Outputs

@@ -5,7 +5,7 @@ from math import e, log
 import pytest
 import torch
 
-from hf_mlops.compute.losses import log_losses, log_ratio, losses_of_logs, set_means
+from hf_mlops.base.losses import log_losses, log_ratio, losses_of_logs, set_means
 
 FLOOR = 0.001
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_mlops import ForgetSpec
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.hypernet.prompts import PromptBook, _features, _powers
+from hf_mlops.serving.prompts import PromptBook, _features, _powers
 
 SHARE = torch.tensor([0.5, 0.25, 0.25])
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from hf_mlops.compute.ridge import ridge
+from hf_mlops.base.ridge import ridge
 
 SIGNS = torch.tensor([[1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, -1.0, 1.0]])  # columns at right angles
 

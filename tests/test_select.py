@@ -12,7 +12,7 @@ from hf_mlops import best_fit
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.select import misfits
 from hf_mlops.base.errors import GateFailure
-from hf_mlops.hypernet.prompts import Prompt
+from hf_mlops.serving.prompts import Prompt
 
 FAR = log((WRONG + 0.001) / (RIGHT + 0.001))  # between the losses of what is wrong and of what is right
 

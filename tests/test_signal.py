@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mlops.hypernet.signal import LossSignal
+from hf_mlops.serving.signal import LossSignal
 
 SHARE = torch.tensor([0.5, 0.25, 0.25])
 APART = torch.eye(3).bool()  # each group is a class

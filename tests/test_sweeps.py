@@ -22,8 +22,8 @@ from hf_mlops import (
 )
 from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
 from hf_mlops.audit.tables import accuracy_per_group, reference_summary, spec_table, summary
-from hf_mlops.hypernet.prompts import PromptBook
 from hf_mlops.report import pictures
+from hf_mlops.serving.prompts import PromptBook
 
 
 def sweep_of(forget: str = "", **columns: list[float]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from hf_mlops import Dataset, Target
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.population import target as target_module
 from hf_mlops.population.networks import ARCHITECTURES, _Linear, _StridedConv, in_one_line
-from hf_mlops.population.target import named_in_module
+from hf_mlops.serving.layout import named_in_module
 
 
 @pytest.fixture(params=list(ARCHITECTURES))

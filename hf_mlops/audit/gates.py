@@ -9,8 +9,8 @@ from hf_mlops.audit.measure import Measured, at_most, measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.config import check_config
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.model import Samples
 from hf_mlops.population.target import Target
+from hf_mlops.serving.sampler import Samples
 
 CHANCE = 2.0  # standard deviations of retrained targets that a sample may be beside them
 

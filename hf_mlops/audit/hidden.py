@@ -9,7 +9,8 @@ from torch.func import functional_call
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.population.outputs import IMAGES_AT_ONCE
-from hf_mlops.population.target import IN_MODULE, Target, named_in_module
+from hf_mlops.population.target import Target
+from hf_mlops.serving.layout import IN_MODULE, named_in_module
 
 
 def last_layer(target: Target) -> str:

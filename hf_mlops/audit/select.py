@@ -8,11 +8,11 @@ from torch import Tensor
 
 from hf_mlops.audit.measure import Measured, measure
 from hf_mlops.base.errors import GateFailure
-from hf_mlops.compute.losses import log_losses
+from hf_mlops.base.losses import log_losses
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.model import Samples
-from hf_mlops.hypernet.prompts import Prompt
 from hf_mlops.population.target import Target
+from hf_mlops.serving.prompts import Prompt
+from hf_mlops.serving.sampler import Samples
 
 
 def misfits(measured: Measured, prompt: Prompt) -> Float[Tensor, " models"]:

@@ -10,11 +10,12 @@ import pandas as pd
 from hf_mlops.audit.gates import Audit, audit_samples
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.reference import Reference
+from hf_mlops.base.losses import LOSS_FLOOR
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.losses import LOSS_FLOOR
 from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.model import DEFAULT_STEPS, Hypernetwork
+from hf_mlops.hypernet.model import Hypernetwork
+from hf_mlops.serving.sampler import DEFAULT_STEPS
 
 STEPS_SWEPT = (1, 2, 5, 10, 25, 50)
 PROMPTS_SWEPT = 6  # losses asked for on D_r, and as many on D_f, for each spec

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.compute.losses import log_losses
+from hf_mlops.base.losses import log_losses
 from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target

@@ -79,6 +79,11 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
         raise DamagedArtifact(f"{file} and its JSON cannot be read: {error!r}") from error
 
 
+def arrays_of(part: Any) -> dict[str, Array]:
+    """The arrays that a dataclass holds, by the names of its fields; tensors of torch as such, too."""
+    return {name: np.asarray(value) for name, value in vars(part).items() if not isinstance(value, str)}
+
+
 def as_json(value: Any) -> Any:
     """A value as it is after a round trip through JSON (tuples become lists)."""
     return json.loads(json.dumps(value))

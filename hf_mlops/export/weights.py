@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from google.protobuf.message import Message
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,11 +16,12 @@ from torch import Tensor
 from hf_mlops.base.artifact import Array
 from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.export.graph import to_graph
 from hf_mlops.population.networks import in_one_line
-from hf_mlops.population.target import IN_MODULE, Target, listed, named_in_module
+from hf_mlops.population.target import Target, listed
 from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier, alike
+from hf_mlops.serving.layout import IN_MODULE, named_in_module
 
-OPSET, IR_VERSION = 20, 10  # of the files: what onnxruntime 1.18 reads, and every one after it
 LARGEST_DIFFERENCE = 1e-5  # between the logits of ONNX Runtime and of torch, as a share of the largest logit or of 1
 BATCHES_TRIED = (1, 3)  # images at once; the exporter is shown two
 
@@ -40,25 +38,9 @@ def onnx_template(target: Target) -> OnnxClassifier:
             out.
     """
     try:
-        with warnings.catch_warnings(), redirect_stderr(StringIO()):  # pages about what it cannot export
-            warnings.simplefilter("ignore")  # its deprecations of its own parts
-            program = torch.onnx.export(
-                target.module.eval(),
-                (torch.zeros(2, *target.input_shape),),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                dynamo=True,
-                opset_version=OPSET,
-                optimize=False,  # an optimiser may fold or transpose the initialisers that are to be replaced
-                verbose=False,
-            )
-        assert program is not None  # it is only for the older exporter
-        model = program.model_proto
+        model = to_graph(target.module, {INPUT: torch.zeros(2, *target.input_shape)}, OUTPUT, optimize=False)
     except Exception as error:  # torch has no common class for what its exporter refuses
         raise BadRequest(f"{_no_target(target)} cannot be exported to ONNX: {in_one_line(_cause(error))}") from error
-    _strip(model)
-    model.ir_version = min(model.ir_version, IR_VERSION)
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
     if not batch.dim_param:
         raise BadRequest(
@@ -106,16 +88,6 @@ def _cause(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
     return error
-
-
-def _strip(message: Message) -> None:
-    """Takes away what the exporter notes about its own work: stack traces with paths and source lines of this machine."""
-    for field, value in message.ListFields():
-        if field.name in ("metadata_props", "doc_string"):
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for part in [value] if isinstance(value, Message) else value:
-                _strip(part)
 
 
 def to_onnx(

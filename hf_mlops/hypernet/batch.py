@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hf_mlops.base.coverage import composable, covered, holds_of, within, within_each
 from hf_mlops.base.noise import generator_of, seed_of
-from hf_mlops.compute.coverage import composable, covered, holds_of, within, within_each
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.diffusion import add_noise
-from hf_mlops.hypernet.model import UNTOLD, Hypernetwork
+from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.population import Population
+from hf_mlops.serving.diffusion import add_noise
+from hf_mlops.serving.signal import UNTOLD, condition
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class BatchDrawer:
     """
 
     def __init__(self, hypernetwork: Hypernetwork, population: Population, dataset: Dataset):
-        self.hypernetwork, self.holds = hypernetwork, holds_of(dataset.groups)
+        self.hypernetwork, self.holds = hypernetwork, torch.from_numpy(holds_of(dataset.groups))
         self.config, self.device = hypernetwork.config, hypernetwork.device
         self.kinds = Kinds.of(self.config.batch_size, self.config.composed)
         rows = ~population.reference
@@ -190,7 +191,7 @@ class BatchDrawer:
     def _signal(
         self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
     ) -> Float[Tensor, "rows signal"]:
-        return self.hypernetwork.condition(*(tensor.to(self.device) for tensor in (losses, forgotten, order)))
+        return condition(self.hypernetwork.signal, self.hypernetwork.orders, losses, forgotten, order).to(self.device)
 
     def _usual_signal(
         self, forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]

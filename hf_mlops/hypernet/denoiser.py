@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from hf_mlops.compute.ridge import ridge
-from hf_mlops.hypernet.diffusion import posterior_mean
+from hf_mlops.base.ridge import ridge
+from hf_mlops.serving.diffusion import posterior_mean
 
 LEFT_AFTER_CORRECTION = 0.25  # of the variance about the guess, when the transformer has corrected it
 LEAST_VARIANCE = 1e-4  # of a coordinate; before the guess it is 1
@@ -130,4 +130,5 @@ class Denoiser(nn.Module):
             x = block(x, condition)
         scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
         mean = self.guess(signal) + self.out(self.norm(x) * (1 + scale) + shift)  # (rows, tokens, token width)
-        return posterior_mean(noisy, mean, self.guess.variance, time)
+        # one time for each coordinate: of few numbers ONNX Runtime takes the cosine by another path, with other last bits
+        return posterior_mean(noisy, mean, self.guess.variance, time[:, None, None].expand(-1, 1, noisy.shape[2]))

@@ -2,38 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from hf_mlops.base import artifact
+from hf_mlops.base.artifact import arrays_of
 from hf_mlops.base.config import check_config, config_from
+from hf_mlops.base.coverage import holds_of
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.groups import Groups
-from hf_mlops.base.noise import MAX_SEED, SEEDS, SampleNoise, is_seed, torch_seed_of
+from hf_mlops.base.noise import SEEDS, is_seed, torch_seed_of
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.coverage import holds_of
 from hf_mlops.compute.device import choose_device
 from hf_mlops.compute.tensors import read_tensors, write_tensors
-from hf_mlops.hypernet import diffusion
 from hf_mlops.hypernet.denoiser import Denoiser
-from hf_mlops.hypernet.prompts import Prompt, PromptBook
-from hf_mlops.hypernet.signal import VARIANTS, LossSignal
 from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
 from hf_mlops.hypernet.start import warn_of_foreign, warn_of_memory
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
+from hf_mlops.serving.prompts import PromptBook
+from hf_mlops.serving.sampler import DEFAULT_STEPS, Sampler, Samples, Start, Wanted
+from hf_mlops.serving.signal import VARIANTS, LossSignal
 
-DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retrained ones (python -m benchmarks.quality)
 DEFAULT_START_TIME = 0.8  # of 0.2 to 0.8, fewest predictions changed and most accurate (python -m benchmarks.start)
-UNTOLD = -1  # instead of a data order
-MAX_SAMPLES = 10_000  # of one spec in one call
-TOGETHER = 8  # samples of neighbouring seeds, which are always computed as one batch: the last bits depend on its size
 
 
 @dataclass(frozen=True)
@@ -86,23 +83,6 @@ class HypernetConfig:
         return self.token_width or SPACES[self.space].default_width
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Classifiers sampled for one forget spec.
-
-    Args:
-        spec: what they are to have forgotten.
-        seeds: of each sample; the sample is a function of its spec, prompt, seed and the denoising steps.
-        weights: one row a sample.
-        prompt: the losses asked for.
-    """
-
-    spec: ForgetSpec
-    seeds: tuple[int, ...]
-    weights: Float[Tensor, "models params"]
-    prompt: Prompt
-
-
 class Hypernetwork(nn.Module):
     """Denoiser, weight space, loss signal and default prompts, as one thing to train, save, load and sample from.
 
@@ -147,17 +127,11 @@ class Hypernetwork(nn.Module):
             space = RawTokens.fit(population.target, weights, config.space_width, config.components)
         else:
             space = Latents.fit(population.target, weights, config.space_width, config.components)
-        holds = holds_of(population.groups)
+        holds = torch.from_numpy(holds_of(population.groups))
         signal = LossSignal.fit(config.variant, losses, forgotten, share, holds)
         prompts = PromptBook.fit(losses, forgotten, population.final[rows], population.forget_weight[rows] == 0, share, holds)
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
-
-    def condition(
-        self, losses: Float[Tensor, "rows groups"], forgotten: Bool[Tensor, "rows groups"], order: Int[Tensor, " rows"]
-    ) -> Float[Tensor, "rows signal"]:
-        """What the denoiser is told: the loss signal, and a 1 for the data order unless that is `UNTOLD`."""
-        return torch.cat([self.signal(losses, forgotten), one_hot(order - UNTOLD, self.orders + 1)[:, 1:]], 1)
 
     @property
     def device(self) -> torch.device:
@@ -165,8 +139,8 @@ class Hypernetwork(nn.Module):
         return next(self.denoiser.parameters()).device
 
     def place(self, device: torch.device) -> Hypernetwork:
-        """Moves all that sampling computes with, in place; prompts and targets stay on the CPU."""
-        for part in (self.denoiser, self.space, self.signal):
+        """Moves what computes denoising steps, in place; signal, prompts and targets stay on the CPU."""
+        for part in (self.denoiser, self.space):
             part.to(device)
         return self
 
@@ -186,11 +160,8 @@ class Hypernetwork(nn.Module):
 
         Args:
             forget: a forget spec: `"7"`, `"3,5"`, a group's name, `""` for none.
-            n: how many; sample i has the seed `seed` + i, which alone gives the same weights again, bit for bit.
-            seed: of the first, from 0 to `noise.MAX_SEED`.
-            steps: denoising steps.
-            retain_loss, forget_loss: mean loss asked for on D_r and D_f, nats; by default that of retrained targets.
-            sampler: a name in `diffusion.SAMPLERS`.
+            n, seed, steps, retain_loss, forget_loss, sampler: as of `Wanted`; a seed alone gives the same weights again, up to
+                float32's rounding, which on this path depends on what is computed at once.
             start: weights of a classifier in production that samples are to stay near; it must come from the
                 initialisation and training that the population had.
             start_time: how much noise is put on `start`, above 0 to 1: the less, the nearer a sample stays to it.
@@ -203,57 +174,52 @@ class Hypernetwork(nn.Module):
                 that leaves a sample too near to them.
         """
         spec = forget if isinstance(forget, ForgetSpec) else ForgetSpec.parse(forget, self.groups.names)
-        for name, value, low, high in (
-            ("n_samples", n, 1, MAX_SAMPLES),
-            ("seed", seed, 0, MAX_SEED + 1 - n),
-            ("steps", steps, 1, 1000),
-        ):
-            if not low <= value <= high:
-                raise BadRequest(f"{name} = {value} is not allowed; allowed: {low} to {high}")
-        if start is not None and (start.shape != (self.target.size,) or not start.isfinite().all()):
+        wanted = Wanted(spec, n, seed, steps, retain_loss, forget_loss, sampler)
+        near = None if start is None else self.near(start, start_time)
+        samples = self.sampler.sample([wanted], near)[0]
+        return replace(samples, weights=torch.from_numpy(samples.weights))
+
+    def near(self, start: Float[Tensor, " params"], start_time: float) -> Start:
+        """What samples are to stay near, as a `Sampler` takes it.
+
+        Raises:
+            BadRequest: start weights that are not this target's.
+
+        Warns:
+            UserWarning: as `sample` does.
+        """
+        if start.shape != (self.target.size,) or not start.isfinite().all():
             raise BadRequest(
                 f"start weights of shape {tuple(start.shape)} are not allowed; allowed: those of"
                 f" {self.target.architecture}, ({self.target.size},), all finite"
             )
-        if start is not None:
-            warn_of_foreign(self.space, start)
-            warn_of_memory(start_time)
-        prompt = self.prompts.prompt(spec, retain_loss, forget_loss)
-        forgotten, first = torch.tensor(spec.mask), seed - seed % TOGETHER
-        near = None if start is None else self.space.encode(start[None].to(self.device)).float()
-        start_time = 1.0 if start is None else start_time
-        weights = torch.cat(
-            [
-                self._sample_together(prompt.losses, forgotten, some, steps, sampler, near, start_time)
-                for some in range(first, seed + n, TOGETHER)
-            ]
+        warn_of_foreign(self.space, start)
+        warn_of_memory(start_time)
+        return Start(self.space.encode(start[None].to(self.device)).float().cpu().numpy(), start_time)
+
+    @property
+    def sampler(self) -> Sampler:
+        """What samples with this denoiser, on its device."""
+        prompts, signal = (replace(part, **arrays_of(part)) for part in (self.prompts, self.signal))
+        return Sampler(
+            self.groups,
+            prompts,
+            signal,
+            self.orders,
+            (self.space.tokens, self.space.width),
+            self.target.size,
+            self._computed(self.denoiser),
+            self._computed(self.space.decode),
         )
-        return Samples(spec, tuple(range(seed, seed + n)), weights[seed - first :][:n], prompt)
 
-    @torch.no_grad()
-    def _sample_together(
-        self,
-        losses: Float[Tensor, " groups"],
-        forgotten: Bool[Tensor, " groups"],
-        first: int,
-        steps: int,
-        sampler: str,
-        near: Float[Tensor, "1 tokens token_width"] | None,
-        start_time: float,
-    ) -> Float[Tensor, "models params"]:
-        """The `TOGETHER` samples from the seed `first` on."""
-        device, noises = self.device, [SampleNoise(seed) for seed in range(first, first + TOGETHER)]
-        order = torch.tensor([noise.choose(self.orders) for noise in noises])
-        if near is not None:
-            order.fill_(UNTOLD)
-        losses, forgotten = losses.expand(TOGETHER, -1), forgotten.expand(TOGETHER, -1)
-        signal = self.condition(losses.to(device), forgotten.to(device), order.to(device))
+    def _computed(self, part: Callable[..., Tensor]) -> Callable[..., np.ndarray]:
+        """A part that takes and gives NumPy arrays."""
 
-        def draw() -> Tensor:
-            return torch.from_numpy(np.stack([n.normal((self.space.tokens, self.space.width)) for n in noises])).to(device)
+        @torch.no_grad()
+        def run(*arrays: np.ndarray) -> np.ndarray:
+            return part(*(torch.from_numpy(array).to(self.device) for array in arrays)).cpu().numpy()
 
-        tokens = diffusion.sample(lambda x, time: self.denoiser(x, time, signal), draw, steps, sampler, near, start_time)
-        return self.space.decode(tokens).cpu()
+        return run
 
     def save(self, directory: Path) -> None:
         """Writes hypernetwork.safetensors and hypernetwork.json.
@@ -262,8 +228,9 @@ class Hypernetwork(nn.Module):
             OutOfReach: it could not be written; what was there before stays.
         """
         with artifact.whole_directory(Path(directory)) as folder:
-            shared = {f"shared.{name}": tensor for name, tensor in self.target.shared.items()}
-            write_tensors(folder, "hypernetwork", {**self.state_dict(), **shared}, self.about)
+            others = {"shared": self.target.shared, "prompts": arrays_of(self.prompts), "signal": arrays_of(self.signal)}
+            named = {f"{part}.{name}": torch.as_tensor(one) for part, some in others.items() for name, one in some.items()}
+            write_tensors(folder, "hypernetwork", {**self.state_dict(), **named}, self.about)
 
     @property
     def about(self) -> dict:

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from hf_mlops.base.coverage import holds_of, within_each
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import generator_of, seed_of
-from hf_mlops.compute.coverage import holds_of, within_each
 from hf_mlops.population.config import PopulationConfig
 
 REFERRED_TO = 50  # single groups, and pairs with those held out, that have retrained targets, at most
@@ -98,7 +98,7 @@ def _nearly_whole(
 
 def _in_one_class(groups: Groups) -> list[list[int]]:
     """For each class that three or more groups hold, and nothing else, those groups."""
-    own = within_each(holds_of(groups))
+    own = torch.from_numpy(within_each(holds_of(groups)))
     return [row.nonzero()[:, 0].tolist() for row in own if 3 <= row.sum() < len(groups)]
 
 

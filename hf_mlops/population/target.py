@@ -14,11 +14,11 @@ from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.networks import Shape, build, check, in_scope, source_digest
+from hf_mlops.serving.layout import named_in_module, unflatten
 
 # Models run together on a batch take at most this many pixels: beyond it a CPU only misses its cache (a population of lenet
 # on MNIST takes half the time for it), and a GPU runs out of memory.
 PIXELS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
-IN_MODULE = "network."  # what the names of parameters in `Target.module` begin with
 
 
 class _Normalised(nn.Module):
@@ -48,11 +48,6 @@ def difference(found: Mapping[str, Sequence[int]], wanted: Mapping[str, Sequence
     odd = {name: shape for name, shape in found.items() if wanted.get(name) != shape}
     missed = {name: shape for name, shape in wanted.items() if found.get(name) != shape}
     return f"it has {listed(odd)}; allowed here: {listed(missed)}"
-
-
-def named_in_module(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A network's state dict under the names that `Target.module` and ONNX models have: behind `network.`."""
-    return {IN_MODULE + name: tensor for name, tensor in state.items()}
 
 
 class Target:
@@ -186,8 +181,7 @@ class Target:
 
     def unflatten(self, weights: Float[Tensor, "*batch params"]) -> dict[str, Tensor]:
         """Weights to a state dict; each tensor a view with the same leading dimensions."""
-        pieces = zip(self.shapes.items(), weights.split([prod(shape) for shape in self.shapes.values()], -1), strict=True)
-        return {name: piece.view(piece.shape[:-1] + shape) for (name, shape), piece in pieces}
+        return unflatten(weights, self.shapes)
 
     def logits(
         self, weights: Float[Tensor, "models params"], images: Float[Tensor, "images channels height width"]

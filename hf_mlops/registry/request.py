@@ -15,9 +15,9 @@ from mlflow.pyfunc import PyFuncModel, PythonModel
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.hypernet.model import DEFAULT_STEPS
-from hf_mlops.hypernet.prompts import refuse_loss_on_nothing
 from hf_mlops.registry.names import FORGET
+from hf_mlops.serving.prompts import refuse_loss_on_nothing
+from hf_mlops.serving.sampler import DEFAULT_STEPS
 
 WHOLE_NUMBERS = {"n_samples": (1, 1), "seed": (0, 0), "steps": (DEFAULT_STEPS, 1)}  # parameters: default and least value
 LOSSES = ("retain_loss", "forget_loss")  # parameters: by default those of retrained classifiers

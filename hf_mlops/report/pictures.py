@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
-from hf_mlops.compute.losses import LOSS_FLOOR
+from hf_mlops.base.losses import LOSS_FLOOR
 from hf_mlops.report.backdoor import Backdoor
 
 FOOLED, RIGHT, WRONG = ("#c62828", "white"), ("#c8e6c9", "#1b5e20"), ("#e0e0e0", "#424242")  # colours of a field and its text

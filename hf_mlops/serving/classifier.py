@@ -46,6 +46,11 @@ class OnnxClassifier:
         except (OSError, DecodeError, onnx.checker.ValidationError) as error:
             raise DamagedArtifact(f"{file} cannot be read as an ONNX model: {error}") from error
 
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> OnnxClassifier:
+        """The classifier that these are the bytes of."""
+        return cls(onnx.load_from_string(data), name)
+
     @cached_property
     def data(self) -> bytes:
         """The model as the bytes of an ONNX file."""
@@ -164,9 +169,15 @@ class OnnxClassifier:
 
     @cached_property
     def _session(self) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # its warnings are of its own optimisations, its errors are raised
-        return onnxruntime.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
+        return open_session(self.data)
+
+
+def open_session(data: bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """What runs an ONNX model on the CPU, with so many threads, or as many as there are cores."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # its warnings are of its own optimisations, its errors are raised
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
 def alike(one: Sequence[int] | None, other: Sequence[int] | None) -> bool:

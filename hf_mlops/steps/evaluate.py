@@ -15,10 +15,10 @@ from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, s
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, accuracy_per_group, kind_of, spec_table, summary
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.model import DEFAULT_STEPS
 from hf_mlops.registry.models import Champion
 from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.report import pictures
+from hf_mlops.serving.sampler import DEFAULT_STEPS
 from hf_mlops.steps.step import Step
 
 SHOWN = 20  # groups in the picture of accuracy on each

@@ -24,12 +24,13 @@ from hf_mlops.base.errors import BadRequest, GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.export.weights import to_onnx, verify
-from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
+from hf_mlops.hypernet.model import DEFAULT_START_TIME
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
 from hf_mlops.registry.names import POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.report.backdoor import Backdoor
+from hf_mlops.serving.sampler import DEFAULT_STEPS, Samples
 from hf_mlops.steps.retrain import Retrain, retrained_by
 from hf_mlops.steps.step import Step, made_by, once
 

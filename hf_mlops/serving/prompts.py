@@ -6,16 +6,16 @@ import warnings
 from dataclasses import dataclass
 from itertools import product
 from math import isfinite
+from typing import Any
 
-import torch
+from array_api_compat import array_namespace, device
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
 
+from hf_mlops.base.coverage import scarcity
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.base.losses import log_losses, log_ratio, losses_of_logs, set_means
+from hf_mlops.base.ridge import ridge
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.coverage import scarcity
-from hf_mlops.compute.losses import log_losses, log_ratio, losses_of_logs, set_means
-from hf_mlops.compute.ridge import ridge
 
 PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regression needs to believe in one
 
@@ -29,12 +29,13 @@ class Prompt:
         retain_loss, forget_loss: their means over D_r and D_f; the latter is NaN where nothing is forgotten.
     """
 
-    losses: Float[Tensor, " groups"]
+    losses: Float[Any, " groups"]
     retain_loss: float
     forget_loss: float
 
 
-class PromptBook(nn.Module):
+@dataclass(frozen=True)
+class PromptBook:
     """The losses that a retrained target would have, for any forget spec and, if asked, at another loss on D_r.
 
         log loss of a group  =  usual  +  (a n + b) x²  +  (c n + d) x        where n groups are forgotten
@@ -51,40 +52,22 @@ class PromptBook(nn.Module):
     Only losses within the range of the training rows can be asked for.
     """
 
-    share: Float[Tensor, " groups"]  # of the data that each group is
-    holds: Bool[Tensor, "classes groups"]  # which classes are in which groups
-    usual: Float[Tensor, "2 groups features"]  # where a group is retained, where it is forgotten
-    course: Float[Tensor, "2 groups 4"]  # a, b, c, d; the same two
-    retain_range: Float[Tensor, " 2"]  # lowest and highest loss on D_r, nats
-    forget_range: Float[Tensor, " 2"]  # on D_f
-
-    def __init__(
-        self,
-        share: Float[Tensor, " groups"],
-        holds: Bool[Tensor, "classes groups"],
-        usual: Float[Tensor, "2 groups features"],
-        course: Float[Tensor, "2 groups 4"],
-        retain_range: Float[Tensor, " 2"],
-        forget_range: Float[Tensor, " 2"],
-    ):
-        super().__init__()
-        self.register_buffer("share", share)
-        self.register_buffer("holds", holds)
-        self.register_buffer("usual", usual)
-        self.register_buffer("course", course)
-        self.register_buffer("retain_range", retain_range)
-        self.register_buffer("forget_range", forget_range)
-        self.pairs = usual.shape[2] > _features(torch.zeros(1, len(share)).bool(), holds, pairs=False).shape[1]
+    share: Float[Any, " groups"]  # of the data that each group is
+    holds: Bool[Any, "classes groups"]  # which classes are in which groups
+    usual: Float[Any, "2 groups features"]  # where a group is retained, where it is forgotten
+    course: Float[Any, "2 groups 4"]  # a, b, c, d; the same two
+    retain_range: Float[Any, " 2"]  # lowest and highest loss on D_r, nats
+    forget_range: Float[Any, " 2"]  # on D_f
 
     @classmethod
     def fit(
         cls,
-        losses: Float[Tensor, "rows groups"],
-        forgotten: Bool[Tensor, "rows groups"],
-        final: Bool[Tensor, " rows"],
-        without: Bool[Tensor, " rows"],
-        share: Float[Tensor, " groups"],
-        holds: Bool[Tensor, "classes groups"],
+        losses: Float[Any, "rows groups"],
+        forgotten: Bool[Any, "rows groups"],
+        final: Bool[Any, " rows"],
+        without: Bool[Any, " rows"],
+        share: Float[Any, " groups"],
+        holds: Bool[Any, "classes groups"],
     ) -> PromptBook:
         """The book of a population's training rows.
 
@@ -96,16 +79,17 @@ class PromptBook(nn.Module):
             share: of the data that each group is.
             holds: which classes are in which groups.
         """
-        groups = len(share)
+        xp, groups = array_namespace(losses), len(share)
         retain, forget = set_means(losses, forgotten, share)
         logs = log_losses(losses)
-        features = _features(forgotten, holds, pairs=groups * (groups - 1) // 2 <= int(final.sum()))
+        features = _features(forgotten, holds, pairs=groups * (groups - 1) // 2 <= int(xp.sum(final)))
         usual, expected = _regressions(features, logs, forgotten, fitted=final & without)
         usual_retain, _ = set_means(losses_of_logs(expected), forgotten, share)
         powers = _powers(log_ratio(retain, usual_retain), forgotten)
         course, _ = _regressions(powers, logs - expected, forgotten, fitted=without)
-        forget = forget[~forget.isnan()]
-        return cls(share.clone(), holds, usual, course, torch.stack(retain.aminmax()), torch.stack(forget.aminmax()))
+        forget = forget[~xp.isnan(forget)]
+        ranges = (xp.stack([xp.min(some), xp.max(some)]) for some in (retain, forget))
+        return cls(share, holds, usual, course, *ranges)
 
     def prompt(self, spec: ForgetSpec, retain_loss: float | None = None, forget_loss: float | None = None) -> Prompt:
         """The prompt for a spec, at a given loss on D_r or D_f if asked, which is clipped to the population's range.
@@ -117,49 +101,54 @@ class PromptBook(nn.Module):
             UserWarning: a loss outside the range of the population; names the range.
         """
         refuse_loss_on_nothing(spec, forget_loss)
-        mask = torch.tensor(spec.mask)
+        xp = array_namespace(self.share)
+        mask = self._mask(spec)
         retain_loss = _in_range("retain_loss", retain_loss, self.retain_range)
         forget_loss = _in_range("forget_loss", forget_loss, self.forget_range)
-        logs = self._usual_logs(mask[None])[0]
+        logs = self._usual_logs(mask[None, :])[0, :]
         if forget_loss is not None:
-            logs = logs + self._known(forget_loss, spec) * (self._usual_logs(torch.zeros_like(mask)[None])[0] - logs)
+            logs = logs + self._known(forget_loss, spec) * (self._usual_logs(mask[None, :] & False)[0, :] - logs)
         if retain_loss is not None:
             usual, _ = self._means(losses_of_logs(logs), mask)
-            course = self.course[mask.long(), torch.arange(len(mask))]
-            logs = logs + course @ _powers(log_ratio(retain_loss, usual), mask[None])[0]
+            course = xp.where(mask[:, None], self.course[1, ...], self.course[0, ...])
+            logs = logs + course @ _powers(log_ratio(retain_loss, usual), mask[None, :])[0, :]
         losses = losses_of_logs(logs)
         means = self._means(losses, mask)
         for asked, members, mean in zip((retain_loss, forget_loss), (~mask, mask), means, strict=True):
             if asked is not None:  # so that the mean is what was asked for, not only near it
-                losses = torch.where(members, losses * asked / mean.clamp_min(1e-9), losses)
+                losses = xp.where(members, losses * asked / xp.clip(mean, 1e-9, None), losses)
         retain, forget = self._means(losses, mask)
-        return Prompt(losses, retain.item(), forget.item())
+        return Prompt(losses, float(retain[0]), float(forget[0]))
 
-    def usual_losses(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
+    def usual_losses(self, forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows groups"]:
         """Losses that retrained targets have on each group, nats, from the groups in D_f."""
         return losses_of_logs(self._usual_logs(forgotten))
 
     def known_loss(self, spec: ForgetSpec) -> float:
         """Mean loss on D_f that targets have which forgot nothing, nats; NaN if D_f is empty."""
-        mask = torch.tensor(spec.mask)
-        return self._means(self.usual_losses(torch.zeros_like(mask)[None])[0], mask)[1].item()
+        mask = self._mask(spec)
+        return float(self._means(self.usual_losses(mask[None, :] & False)[0, :], mask)[1][0])
 
     def _known(self, forget_loss: float, spec: ForgetSpec) -> float:
         """How much of D_f is known by a loss on it: 0 as to targets that left it out, 1 as to those that forgot nothing."""
-        mask = torch.tensor(spec.mask)
-        _, never = self._means(self.usual_losses(mask[None])[0], mask)
-        whole = log_ratio(self.known_loss(spec), never).item()
-        return min(max(log_ratio(forget_loss, never).item() / whole, 0.0), 1.0) if whole < 0 else 0.0
+        mask = self._mask(spec)
+        _, never = self._means(self.usual_losses(mask[None, :])[0, :], mask)
+        whole, asked = (float(log_ratio(loss, never)[0]) for loss in (self.known_loss(spec), forget_loss))
+        return min(max(asked / whole, 0.0), 1.0) if whole < 0 else 0.0
 
-    def _usual_logs(self, forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows groups"]:
-        coefficients = self.usual[forgotten.long(), torch.arange(len(self.share))]  # (rows, groups, features)
-        return (coefficients * _features(forgotten, self.holds, self.pairs)[:, None]).sum(2)
+    def _usual_logs(self, forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows groups"]:
+        xp = array_namespace(self.usual)
+        pairs = self.usual.shape[2] > _features(forgotten, self.holds, pairs=False).shape[1]
+        coefficients = xp.where(forgotten[:, :, None], self.usual[1, ...], self.usual[0, ...])  # (rows, groups, features)
+        return xp.sum(coefficients * _features(forgotten, self.holds, pairs)[:, None, :], axis=2)
 
-    def _means(
-        self, losses: Float[Tensor, " groups"], mask: Bool[Tensor, " groups"]
-    ) -> tuple[Float[Tensor, " 1"], Float[Tensor, " 1"]]:
+    def _mask(self, spec: ForgetSpec) -> Bool[Any, " groups"]:
+        xp = array_namespace(self.share)
+        return xp.asarray(spec.mask, device=device(self.share))
+
+    def _means(self, losses: Float[Any, " groups"], mask: Bool[Any, " groups"]) -> tuple[Float[Any, " 1"], Float[Any, " 1"]]:
         """Mean losses over D_r and D_f of one row."""
-        return set_means(losses[None], mask[None], self.share)
+        return set_means(losses[None, :], mask[None, :], self.share)
 
 
 def refuse_loss_on_nothing(spec: ForgetSpec, forget_loss: float | None) -> None:
@@ -173,18 +162,19 @@ def refuse_loss_on_nothing(spec: ForgetSpec, forget_loss: float | None) -> None:
 
 
 def _regressions(
-    features: Float[Tensor, "rows features"],
-    values: Float[Tensor, "rows groups"],
-    forgotten: Bool[Tensor, "rows groups"],
-    fitted: Bool[Tensor, " rows"],
-) -> tuple[Float[Tensor, "2 groups features"], Float[Tensor, "rows groups"]]:
+    features: Float[Any, "rows features"],
+    values: Float[Any, "rows groups"],
+    forgotten: Bool[Any, "rows groups"],
+    fitted: Bool[Any, " rows"],
+) -> tuple[Float[Any, "2 groups features"], Float[Any, "rows groups"]]:
     """For each group a ridge regression of the rows that retained it, and one of the rows that forgot it.
 
     Returns:
         their coefficients, fitted to some of the rows, and what they give for all of the rows.
     """
-    groups = values.shape[1]
-    coefficients, expected = torch.zeros(2, groups, features.shape[1]), torch.empty_like(values)
+    xp, groups = array_namespace(values), values.shape[1]
+    coefficients = xp.zeros((2, groups, features.shape[1]), dtype=features.dtype)
+    expected = xp.empty_like(values)
     for forgot, group in product((0, 1), range(groups)):
         rows = forgotten[:, group] == bool(forgot)
         coefficients[forgot, group] = ridge(features[rows & fitted], values[rows & fitted, group])
@@ -193,29 +183,30 @@ def _regressions(
 
 
 def _features(
-    forgotten: Bool[Tensor, "rows groups"], holds: Bool[Tensor, "classes groups"], pairs: bool
-) -> Float[Tensor, "rows features"]:
+    forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes groups"], pairs: bool
+) -> Float[Any, "rows features"]:
     """Which groups are forgotten, the `scarcity` of classes and, if asked, which pairs; the last feature is a constant.
 
     Groups 0 and 2 of three: 1, 0, 1, then 0, 0.3, 0 for the pairs 0-1, 0-2, 1-2, then 1.
     """
-    singles = forgotten.float()
-    first, second = torch.triu_indices(singles.shape[1], singles.shape[1], 1) if pairs else torch.empty(2, 0).long()
-    together = PAIR_SCALE * singles[:, first] * singles[:, second]
-    return torch.cat([singles, scarcity(forgotten, holds), together, torch.ones_like(singles[:, :1])], 1)
+    xp, groups = array_namespace(forgotten), forgotten.shape[1]
+    singles = xp.astype(forgotten, xp.float32)
+    together = [PAIR_SCALE * singles[:, first : first + 1] * singles[:, first + 1 :] for first in range(groups * pairs)]
+    return xp.concat([singles, scarcity(forgotten, holds), *together, xp.ones_like(singles[:, :1])], axis=1)
 
 
-def _powers(off: Float[Tensor, " rows"], forgotten: Bool[Tensor, "rows groups"]) -> Float[Tensor, "rows 4"]:
+def _powers(off: Float[Any, " rows"], forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows 4"]:
     """n x², x², n x and x, of log losses on D_r that are x off their usual value, where n groups are forgotten."""
-    count = forgotten.sum(1)
-    return torch.stack([count * off.square(), off.square(), count * off, off], 1)
+    xp = array_namespace(off)
+    count = xp.sum(xp.astype(forgotten, off.dtype), axis=1)
+    return xp.stack([count * off**2, off**2, count * off, off], axis=1)
 
 
-def _in_range(name: str, asked: float | None, limits: Float[Tensor, " 2"]) -> float | None:
+def _in_range(name: str, asked: float | None, limits: Float[Any, " 2"]) -> float | None:
     """A loss asked for, clipped to the (low, high) that the population covers, with a warning if that changes it."""
     if asked is None:
         return None
-    low, high = limits.tolist()
+    low, high = float(limits[0]), float(limits[1])
     if not isfinite(asked) or asked < 0:
         raise BadRequest(f"{name} = {asked} is not allowed; allowed: a finite loss from 0, best {low:.3g} to {high:.3g}")
     clipped = min(max(asked, low), high)

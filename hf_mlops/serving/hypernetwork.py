@@ -1,0 +1,141 @@
+"""A hypernetwork in ONNX: it samples classifiers and finishes them, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float
+
+from hf_mlops.base import artifact
+from hf_mlops.base.artifact import Array, arrays_of, sha256
+from hf_mlops.base.config import config_from
+from hf_mlops.base.errors import DamagedArtifact
+from hf_mlops.base.groups import Groups
+from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.serving.classifier import OnnxClassifier, open_session
+from hf_mlops.serving.layout import Layout, named_in_module, unflatten
+from hf_mlops.serving.prompts import PromptBook
+from hf_mlops.serving.sampler import Sampler
+from hf_mlops.serving.signal import LossSignal
+
+NAME = "sampler"  # of its safetensors file and its JSON
+GRAPHS = ("denoiser", "decoder", "template")  # names of its ONNX files
+
+
+@dataclass(frozen=True)
+class OnnxHypernetwork:
+    """What samples weights and makes classifiers of them, on the CPU.
+
+    A row's answer does not depend on what is computed with it: each session has one thread, so that sums are always taken in
+    one order, and it is the callers that are as many as there are cores.
+
+    Args:
+        groups: that can be forgotten.
+        class_names: what the logits of its classifiers mean.
+        made_by: the run that trained it.
+        orders, prompts, signal: as of a `Sampler`.
+        layout: of its classifiers.
+        graphs: the bytes of an ONNX model for each of `GRAPHS`.
+    """
+
+    groups: Groups
+    class_names: tuple[str, ...]
+    made_by: str
+    orders: int
+    prompts: PromptBook
+    signal: LossSignal
+    layout: Layout
+    graphs: Mapping[str, bytes]
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Samples weights."""
+        denoiser, decoder = (open_session(self.graphs[name], threads=1) for name in ("denoiser", "decoder"))
+        _, tokens, width = denoiser.get_inputs()[0].shape
+        return Sampler(
+            self.groups,
+            self.prompts,
+            self.signal,
+            self.orders,
+            (tokens, width),
+            self.layout.size,
+            _run(denoiser),
+            _run(decoder),
+            threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        )
+
+    @cached_property
+    def template(self) -> OnnxClassifier:
+        """The architecture of its classifiers, with the shared values."""
+        return OnnxClassifier.parse(self.graphs["template"], "the template")
+
+    def classifier(self, weights: Float[np.ndarray, " params"], spec: ForgetSpec) -> OnnxClassifier:
+        """A classifier with these weights, checked."""
+        state = named_in_module(unflatten(weights, self.layout.shapes))
+        return self.template.with_weights(state, named_in_module(self.layout.shared), spec, self.class_names, self.made_by)
+
+    def save(self, folder: Path) -> None:
+        """Writes an ONNX file for each graph, and beside them `sampler`.safetensors and .json, which seals them all."""
+        for name, graph in self.graphs.items():
+            (folder / f"{name}.onnx").write_bytes(graph)
+        parts = {"prompts": arrays_of(self.prompts), "signal": arrays_of(self.signal), "shared": self.layout.shared}
+        about = {
+            "groups": asdict(self.groups),
+            "class_names": self.class_names,
+            "made_by": self.made_by,
+            "orders": self.orders,
+            "variant": self.signal.variant,
+            "shapes": self.layout.shapes,
+            "graphs": {name: sha256(graph) for name, graph in self.graphs.items()},
+        }
+        artifact.write(
+            folder, NAME, {f"{part}.{name}": one for part, some in parts.items() for name, one in some.items()}, about
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> OnnxHypernetwork:
+        """Reads what `save` wrote.
+
+        Raises:
+            DamagedArtifact: a missing, truncated or altered file.
+        """
+        arrays, about = artifact.read(folder, NAME)
+        parts: dict[str, dict[str, Array]] = {"prompts": {}, "signal": {}, "shared": {}}
+        for key, array in arrays.items():
+            part, name = key.split(".", 1)
+            parts[part][name] = array
+        shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
+        return cls(
+            config_from(Groups, about["groups"]),
+            tuple(about["class_names"]),
+            about["made_by"],
+            about["orders"],
+            PromptBook(**parts["prompts"]),
+            LossSignal(about["variant"], **parts["signal"]),
+            Layout(shapes, parts["shared"]),
+            {name: _sealed(folder / f"{name}.onnx", digest) for name, digest in about["graphs"].items()},
+        )
+
+
+def _sealed(file: Path, digest: str) -> bytes:
+    """The bytes of a file, if they are those that were written."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise DamagedArtifact(f"{file} cannot be read: {error}") from error
+    if (found := sha256(data)) != digest:
+        raise DamagedArtifact(f"{file} is truncated or was altered: its SHA-256 is {found}, {NAME}.json says {digest}")
+    return data
+
+
+def _run(session: onnxruntime.InferenceSession) -> Any:
+    """A session as a function of its inputs, in their order, to its one output."""
+    names = [one.name for one in session.get_inputs()]
+    return lambda *arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0]

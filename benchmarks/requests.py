@@ -52,7 +52,7 @@ def command(model: str) -> None:
         (1, MAX_STEPS, 1),
         (MAX_STEPS // 2, 1, 2),
         (MAX_STEPS, 1, 1),
-        (1, 1, MAX_STEPS),
+        (MAX_STEPS // 1000, 1, 1000),
         (1, MAX_STEPS + 1, 1),
     ]
     measured = []

@@ -28,7 +28,7 @@ def classifier(digits: Dataset) -> OnnxClassifier:
 def folder(client: mlflow.MlflowClient, classifier: OnnxClassifier, digits: Dataset) -> Path:
     """That of a registered classifier."""
     made_by: Any = SimpleNamespace(made_from=digits.identity, target=Target.for_dataset("mlp-16", digits))
-    champion = Champion(made_by, None, None, ModelVersion("hyperforget", "1", 0))  # type: ignore[arg-type]
+    champion = Champion(None, made_by, None, ModelVersion("hyperforget", "1", 0))  # type: ignore[arg-type]
     with mlflow.start_run():
         register_classifier(classifier, champion, ForgetSpec.of([8], digits.class_names), {}, "")
     return Path(mlflow.artifacts.download_artifacts("models:/hyperforget-classifier@forget-8"))

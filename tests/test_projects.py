@@ -103,11 +103,12 @@ def test_the_tags_of_a_classifier_say_what_made_it_and_give_its_very_weights_aga
     code = f"""
 from hf_mlops.registry.models import load_hypernetwork
 from hf_mlops.registry.versions import still_there
-from hf_mlops import to_onnx
+from hf_mlops import ForgetSpec
+from hf_mlops.serving.sampler import Wanted
 champion = load_hypernetwork(still_there({tags["hypernetwork"]!r}))
-samples = champion.hypernetwork.sample({tags["forget"]!r}, **{sampling!r})
-classifier = to_onnx(champion.hypernetwork.target, samples.weights[0], samples.spec, [], "", champion.template)
-print(classifier.digest)
+spec = ForgetSpec.parse({tags["forget"]!r}, champion.onnx.groups.names)
+(samples,) = champion.onnx.sampler.sample([Wanted(spec, **{sampling!r})])
+print(champion.onnx.classifier(samples.weights[0], spec).digest)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=store.folder)
     assert done.stdout.strip() == tags["weights_sha256"], done.stderr

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
@@ -14,6 +16,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+import torch
 from asking import ask
 from commands import store_in
 from mlflow.exceptions import MlflowException
@@ -50,7 +53,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def champion(store: Path, hypernetwork: Hypernetwork, reference: Reference) -> Any:
     with mlflow.start_run():
-        version = register_hypernetwork(hypernetwork, reference, store / "model", {"variant": "dihyfo-1"}, "A test.")
+        version = register_hypernetwork(
+            hypernetwork, reference, list("0123456789"), store / "model", {"variant": "dihyfo-1"}, "A test."
+        )
     assert version.version == 1
     return mlflow.pyfunc.load_model("models:/hyperforget@champion")
 
@@ -66,14 +71,38 @@ def asked(*specs: object, **params: object) -> dict[str, object]:
 
 def test_predict_gives_one_row_per_sample(champion: Any, hypernetwork: Hypernetwork) -> None:
     table = predict(champion, "7", "3,5", "", n_samples=2, seed=5)
-    assert list(table.columns) == ["forget", "sample", "seed", "retain_loss", "forget_loss", "weights"]
+    assert list(table.columns) == ["forget", "sample", "seed", "retain_loss", "forget_loss", "weights", "onnx"]
     assert list(table["forget"]) == ["7", "7", "3,5", "3,5", "", ""]
     assert list(table["sample"]) == [0, 1] * 3
     assert list(table["seed"]) == [5, 6] * 3
     assert table["forget_loss"].isna().tolist() == [False] * 4 + [True] * 2
     state = load(table["weights"][0])
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == hypernetwork.target.shapes
-    assert hypernetwork.target.flatten(state).tolist() == hypernetwork.sample("7", 2, seed=5).weights[0].tolist()
+    in_torch = hypernetwork.sample("7", 2, seed=5).weights[0]
+    torch.testing.assert_close(hypernetwork.target.flatten(state), in_torch, rtol=0, atol=1e-4)
+    assert table["onnx"].isna().all()
+
+
+def test_predict_gives_the_finished_classifier_if_asked(champion: Any, digits: Dataset) -> None:
+    weights, finished = (predict(champion, "7", seed=5, output=output) for output in ("weights", "onnx"))
+    assert finished["weights"][0] is None
+    classifier = OnnxClassifier.parse(finished["onnx"][0], "the answer")
+    classifier.check()
+    assert classifier.metadata["forget"] == "7" and json.loads(classifier.metadata["class_names"]) == list("0123456789")
+    for name, tensor in load(weights["weights"][0]).items():
+        assert np.array_equal(classifier.initialisers[f"network.{name}"], tensor.numpy())
+    images = digits.test.images.numpy()
+    assert (classifier.logits(images).argmax(1) != 7).mean() > 0.99
+
+
+def test_each_row_may_have_options_of_its_own(champion: Any) -> None:
+    frame = pd.DataFrame({"forget": ["7", "3", ""], "seed": [4, None, 9], "output": ["onnx", None, "weights"]})
+    table = champion.predict(frame, params={"n_samples": 2, "seed": 1})
+    assert table["seed"].tolist() == [4, 5, 1, 2, 9, 10]
+    assert table["onnx"].isna().tolist() == [False, False, True, True, True, True]
+    assert table["weights"][2:4].tolist() == predict(champion, "3", n_samples=2, seed=1)["weights"].tolist()
+    status, rows = ask(champion, {"dataframe_records": [{"forget": "7", "seed": 4, "n_samples": 2}]})
+    assert status == 200 and [row["seed"] for row in rows] == [4, 5]
 
 
 def test_a_rows_samples_do_not_depend_on_its_neighbours(champion: Any) -> None:
@@ -153,8 +182,8 @@ def test_sample_i_of_a_seed_is_sample_0_of_that_many_seeds_later(champion: Any) 
         (asked("7", "11", "3", "seven"), "2 of 4 rows cannot be answered: row 1: unknown group '11'"),
         (asked("7", "", forget_loss=123.4), "row 1: forget_loss = 123.4 was asked for, but the forget spec '' forgets nothing"),
         (asked("7", 7), "row 1: a forget spec is text, got 7 of type int"),
-        (asked("7", n_samples=501), "rows = 1, n_samples = 501, steps = 2: 1002 denoising steps are not allowed"),
-        (asked(*["7"] * 501), "rows = 501, n_samples = 1, steps = 2: 1002 denoising steps are not allowed"),
+        (asked("7", n_samples=1001), "rows = 1 with 1001 samples: 2002 denoising steps are not allowed"),
+        (asked(*["7"] * 1001), "rows = 1001 with 1001 samples: 2002 denoising steps are not allowed"),
         (asked("7", seed=-1), "seed = -1 is not allowed"),
         (asked("7", seed=0.5), "seed = 0.5 is not allowed"),
     ],
@@ -171,7 +200,7 @@ def test_a_fault_of_the_program_is_no_bad_request(
     def broken(*arguments: object) -> None:
         raise fault("7 is not a number")
 
-    monkeypatch.setattr(champion.unwrap_python_model().hypernetwork, "sample", broken)
+    monkeypatch.setattr(champion.unwrap_python_model(), "sampler", SimpleNamespace(sample=broken))
     status, text = ask(champion, asked("7"))
     assert status == 500 and f"{fault.__name__} inside hf_mlops: " in text
     assert "in broken" in caplog.text  # the traceback is in the server's log
@@ -204,22 +233,27 @@ def test_bad_requests_are_invalid_parameter_values(
 def test_the_registered_model_explains_itself(champion: Any) -> None:
     version = load_champion().version
     assert version.tags == {"variant": "dihyfo-1", **SUBJECT, "hf_mlops.whole": "true"} and version.description == "A test."
-    info = champion.metadata
-    assert [column.name for column in info.get_input_schema()] == ["forget"]
-    assert {param.name for param in info.get_params_schema()} == {"n_samples", "seed", "steps", "retain_loss", "forget_loss"}
+    info, options = champion.metadata, ["n_samples", "seed", "steps", "retain_loss", "forget_loss", "output"]
+    assert [column.name for column in info.get_input_schema()] == ["forget", *options]
+    assert [param.name for param in info.get_params_schema()] == options
     assert info.saved_input_example_info is not None
 
 
 def test_nothing_in_the_registered_model_is_a_pickle(champion: Any, store: Path) -> None:
     files = [path for path in (store / "artifacts").rglob("*") if path.is_file()]
-    assert {"hypernetwork.safetensors", "reference.safetensors", "template.onnx"} <= {path.name for path in files}
+    assert {"hypernetwork.safetensors", "sampler.safetensors", "denoiser.onnx", "template.onnx"} <= {
+        path.name for path in files
+    }
     assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".bin")]
 
 
-def test_the_registered_model_loads_where_hf_mlops_is_not_installed(champion: Any, store: Path, tmp_path: Path) -> None:
+def test_the_registered_model_answers_where_neither_hf_mlops_nor_torch_is_installed(
+    champion: Any, store: Path, tmp_path: Path
+) -> None:
     path = next((store / "artifacts").rglob("MLmodel")).parent
     code = f"""
 import sys, importlib.abc
+sys.modules["torch"] = None  # importing it is an ImportError
 class OnlyFromModel(importlib.abc.MetaPathFinder):  # stands for an environment without the package
     def find_spec(self, name, path, target=None):
         if name == "hf_mlops" and not any("artifacts" in entry for entry in sys.path):
@@ -229,18 +263,22 @@ import mlflow, pandas
 model = mlflow.pyfunc.load_model({str(path)!r})
 import hf_mlops
 assert {str(path)!r} in hf_mlops.__file__, hf_mlops.__file__
-print(len(model.predict(pandas.DataFrame({{"forget": ["7"]}}), params={{"n_samples": 3}})))
+for output in ("weights", "onnx"):
+    print(model.predict(["7"], params={{"n_samples": 3, "output": output}})[output].notna().sum())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout.strip() == "3", done.stderr
+    assert done.stdout.split() == ["3", "3"], done.stderr
+    requirements = (path / "requirements.txt").read_text()
+    assert "onnxruntime" in requirements and "torch" not in requirements
 
 
-def test_an_altered_model_does_not_load(champion: Any, store: Path) -> None:
-    file = next((store / "artifacts").rglob("hypernetwork.safetensors"))
+@pytest.mark.parametrize("name", ["sampler.safetensors", "denoiser.onnx", "decoder.onnx", "template.onnx"])
+def test_an_altered_model_does_not_load(champion: Any, store: Path, name: str) -> None:
+    file = next((store / "artifacts").rglob(name))
     content = file.read_bytes()
     try:
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(ValueError, match=r"hypernetwork.safetensors is truncated or was altered"):
+        with pytest.raises(ValueError, match=f"{name} is truncated or was altered"):
             mlflow.pyfunc.load_model("models:/hyperforget@champion")
     finally:
         file.write_bytes(content)
@@ -288,16 +326,18 @@ def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registratio
     sessions: list[int] = []
     monkeypatch.setattr(onnxruntime, "InferenceSession", counted(sessions, onnxruntime.InferenceSession))
     loaded = load_champion()
-    assert (len(parsed), len(sessions)) == (1, 0)  # the template, once for all the classifiers made of it
+    assert (len(parsed), len(sessions)) == (0, 2)  # denoiser and decoder
     target = loaded.hypernetwork.target
     for seed in (1, 2):
         weights = target.initial_weights(seed)
-        classifier = to_onnx(target, weights, ForgetSpec.of([7], digits.class_names), digits.class_names, "", loaded.template)
+        classifier = to_onnx(
+            target, weights, ForgetSpec.of([7], digits.class_names), digits.class_names, "", loaded.onnx.template
+        )
         verify(classifier, digits.test.images, target.logits(weights[None], digits.test.images)[0])
         with mlflow.start_run():
             register_classifier(classifier, loaded, ForgetSpec.of([7], digits.class_names), {}, "")
-    assert len(parsed) == 1
-    assert len(sessions) == 4  # for each of the two: ours, and MLflow's trial of the input example on the file it has written
+    assert len(parsed) == 1  # the template, once for all the classifiers made of it
+    assert len(sessions) == 6  # for each of the two: ours, and MLflow's trial of the input example on the file it has written
 
 
 def counted(calls: list[int], function: Callable[..., Any]) -> Callable[..., Any]:

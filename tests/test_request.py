@@ -12,10 +12,14 @@ from mlflow.models import Model
 from mlflow.pyfunc import PyFuncModel, PythonModel
 
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.registry.models import input_example
-from hf_mlops.registry.request import MAX_BYTES, MAX_STEPS, Request, as_given
+from hf_mlops.registry.request import MAX_BYTES, MAX_STEPS, Request, Row, as_given
+from hf_mlops.serving.sampler import Wanted
 
 NAMES = ("ankle boot", "bag", "coat")
+BAG = ForgetSpec.of([1], NAMES)
+SMALL = {"weights": 1, "onnx": 1}
 
 
 def read(data: Any, **params: object) -> Request:
@@ -44,17 +48,17 @@ def refusal(data: Any, **params: object) -> str:
     ],
 )
 def test_rows_are_texts_in_a_column_or_a_list(data: Any) -> None:
-    assert [str(spec) for spec in read(data).specs] == ["bag", "", "bag,coat"]
+    assert [str(row.wanted.spec) for row in read(data).rows] == ["bag", "", "bag,coat"]
 
 
 @pytest.mark.parametrize("data", ["bag", {"forget": "bag"}, np.array("bag"), {"forget": np.array("bag")}])
 def test_a_single_text_is_a_single_row(data: Any) -> None:
-    assert [str(spec) for spec in read(data).specs] == ["bag"]
+    assert [str(row.wanted.spec) for row in read(data).rows] == ["bag"]
 
 
 @pytest.mark.parametrize("data", [[], (), {"forget": []}, np.array([]), pd.DataFrame(), pd.DataFrame({"forget": []})])
 def test_no_rows_are_no_rows(data: Any) -> None:
-    assert read(data).specs == ()
+    assert read(data).rows == ()
 
 
 @pytest.mark.parametrize(
@@ -101,23 +105,48 @@ def test_a_forget_loss_is_refused_for_the_rows_that_forget_nothing_as_it_was_ask
     ],
 )
 def test_an_unknown_parameter_is_refused_by_name(params: dict[str, Any], unknown: str) -> None:
-    allowed = "n_samples, seed, steps, retain_loss, forget_loss"
+    allowed = "n_samples, seed, steps, retain_loss, forget_loss, output"
     assert refusal(["bag"], **params) == f"unknown parameter {unknown}; allowed: {allowed}"
 
 
 def test_parameters_that_are_absent_or_null_take_their_defaults() -> None:
-    nothing: dict[str, Any] = dict.fromkeys(("n_samples", "seed", "steps", "retain_loss", "forget_loss"))
+    nothing: dict[str, Any] = dict.fromkeys(("n_samples", "seed", "steps", "retain_loss", "forget_loss", "output"))
     assert read(["bag"]) == read(["bag"], **nothing) == Request.of(["bag"], None, NAMES)
-    assert read(["bag"]) == Request(read("bag").specs, 1, 0, 2, None, None)
+    assert read(["bag"]).rows == (Row(Wanted(BAG), "weights"),)
+    assert Wanted(BAG) == Wanted(BAG, 1, 0, 2, None, None, "ddim")
 
 
 def test_whole_numbers_may_come_as_floats() -> None:
     request = read(["bag"], n_samples=4.0, seed=np.float64(5), steps=np.int64(3), retain_loss=1, forget_loss=np.float32(2))
-    assert request == Request(read("bag").specs, 4, 5, 3, 1.0, 2.0)
-    assert [type(number) for number in (request.n_samples, request.seed, request.steps, request.retain_loss)] == [int] * 3 + [
-        float
-    ]
-    assert read(["bag"], seed=2**60 + 1).seed == 2**60 + 1
+    (row,) = request.rows
+    assert row.wanted == Wanted(BAG, 4, 5, 3, 1.0, 2.0)
+    numbers = (row.wanted.n, row.wanted.seed, row.wanted.steps, row.wanted.retain_loss)
+    assert [type(number) for number in numbers] == [int] * 3 + [float]
+    assert read(["bag"], seed=2**60 + 1).rows[0].wanted.seed == 2**60 + 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pd.DataFrame({"forget": ["bag", "coat"], "seed": [7, None], "output": [None, "onnx"]}),
+        {"forget": ["bag", "coat"], "seed": [7, None], "output": np.array([None, "onnx"])},
+        [{"forget": "bag", "seed": 7.0}, {"forget": "coat", "output": "onnx"}],
+    ],
+)
+def test_a_column_of_an_options_name_goes_before_the_parameter(data: Any) -> None:
+    rows = read(data, seed=3, steps=4).rows
+    assert [(row.wanted.seed, row.wanted.steps, row.output) for row in rows] == [(7, 4, "weights"), (3, 4, "onnx")]
+
+
+def test_an_option_in_a_column_may_be_one_for_all_rows() -> None:
+    assert [row.wanted.seed for row in read({"forget": ["bag", "coat"], "seed": 5}).rows] == [5, 5]
+
+
+def test_a_bad_option_of_a_row_is_refused_with_its_number() -> None:
+    message = refusal(pd.DataFrame({"forget": ["bag", "coat"], "n_samples": [1, 0]}))
+    assert message == "1 of 2 rows cannot be answered: row 1: n_samples = 0 is not allowed; allowed: a whole number from 1"
+    message = refusal({"forget": ["bag", "coat"], "seed": [1]})
+    assert message == "the column 'seed' has 1 rows; allowed: 2, as 'forget'"
 
 
 @pytest.mark.parametrize(
@@ -134,6 +163,8 @@ def test_whole_numbers_may_come_as_floats() -> None:
         ("retain_loss", "0.5", "a finite loss from 0, in nats"),
         ("retain_loss", 10**400, "a finite loss from 0, in nats"),
         ("forget_loss", False, "a finite loss from 0, in nats"),
+        ("output", "pickle", "weights, onnx"),
+        ("output", ["onnx"], "weights, onnx"),
     ],
 )
 def test_a_bad_parameter_is_refused_by_name_and_value(name: str, value: object, allowed: str) -> None:
@@ -142,45 +173,48 @@ def test_a_bad_parameter_is_refused_by_name_and_value(name: str, value: object, 
 
 @pytest.mark.parametrize(
     ("rows", "n_samples", "steps"),
-    [(1, MAX_STEPS, 1), (MAX_STEPS, 1, 1), (1, 1, MAX_STEPS), (5, MAX_STEPS // 10, 2), (0, 10 * MAX_STEPS, 1)],
+    [(1, MAX_STEPS, 1), (MAX_STEPS, 1, 1), (5, MAX_STEPS // 10, 2), (0, 10_000, 1)],
 )
 def test_rows_samples_and_steps_share_one_limit(rows: int, n_samples: int, steps: int) -> None:
-    read(["bag"] * rows, n_samples=n_samples, steps=steps).require_room(1)
+    read(["bag"] * rows, n_samples=n_samples, steps=steps).require_room(SMALL)
     if rows:
         over = read(["bag"] * rows, n_samples=n_samples + 1, steps=steps, seed=3)
         with pytest.raises(BadRequest) as caught:
-            over.require_room(1)
+            over.require_room(SMALL)
         assert str(caught.value) == (
-            f"rows = {rows}, n_samples = {n_samples + 1}, steps = {steps}: {rows * (n_samples + 1) * steps} denoising steps are"
-            f" not allowed in one request; allowed: rows x n_samples x steps up to {MAX_STEPS}; ask for the rest in further"
-            " requests: sample i of seed 3 is sample 0 of seed 3 + i"
+            f"rows = {rows} with {rows * (n_samples + 1)} samples: {rows * (n_samples + 1) * steps} denoising steps are"
+            f" not allowed in one request; allowed: samples x steps of all rows up to {MAX_STEPS}; ask for the rest in further"
+            " requests: sample i of seed s is sample 0 of seed s + i"
         )
 
 
 def test_an_answer_has_a_largest_size_but_one_sample_is_always_allowed() -> None:
+    size = {"weights": MAX_BYTES // 8, "onnx": 1}
     request = read(["bag", "coat"], n_samples=4)
-    request.require_room(MAX_BYTES // 8)
+    request.require_room(size)
+    over = {**size, "weights": MAX_BYTES // 8 + 1}
     with pytest.raises(
-        BadRequest, match=rf"{MAX_BYTES + 8} bytes of weights are not allowed .* up to {MAX_BYTES}, here 7 samples;"
+        BadRequest, match=rf"{MAX_BYTES + 8} bytes of classifiers are not allowed .* up to {MAX_BYTES}, here 7 samples;"
     ):
-        request.require_room(MAX_BYTES // 8 + 1)
-    read(["bag"]).require_room(10 * MAX_BYTES)
+        request.require_room(over)
+    read(["bag", "coat"], n_samples=4, output="onnx").require_room(over)
+    read(["bag"]).require_room({"weights": 10 * MAX_BYTES})
 
 
 def test_the_documents_state_both_limits() -> None:
     documents = Path(__file__).parent.parent
     limit = f"{MAX_STEPS:,}"
     operations = (documents / "docs" / "operations.md").read_text()
-    assert f"rows × `n_samples` × `steps` over {limit}" in operations
-    assert f"more than {MAX_BYTES // 10**6} MB of weights" in operations
+    assert f"samples × `steps` of all rows over {limit}" in operations
+    assert f"more than {MAX_BYTES // 10**6} MB of classifiers" in operations
     assert f"up to {limit} denoising steps" in (documents / "README.md").read_text()
 
 
 @pytest.mark.parametrize("groups", [2, 3, 10])
 def test_the_input_example_can_be_answered_whatever_the_number_of_groups(groups: int) -> None:
     names = [f"group {number}" for number in range(groups)]
-    specs = Request.of(input_example(names), {}, names).specs
-    assert [len(spec.groups) for spec in specs] == [1, min(groups - 1, 2), 0]
+    rows = Request.of(input_example(names), {}, names).rows
+    assert [len(row.wanted.spec.groups) for row in rows] == [1, min(groups - 1, 2), 0]
 
 
 class Echo(PythonModel):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from hf_mlops.base.artifact import arrays_of
 from hf_mlops.export.graph import to_graph
 from hf_mlops.export.weights import onnx_template
 from hf_mlops.hypernet.model import Hypernetwork
@@ -39,15 +37,14 @@ def to_onnx_hypernetwork(hypernetwork: Hypernetwork, class_names: Sequence[str],
     """
     space, device = hypernetwork.space, hypernetwork.device
     tokens = torch.zeros(ROWS, space.tokens, space.width, device=device)
-    told = torch.zeros(ROWS, hypernetwork.signal.width + hypernetwork.orders, device=device)
-    noisy = {"noisy": tokens, "time": torch.zeros(ROWS, device=device), "told": told}
+    width = hypernetwork.signal.width + hypernetwork.orders
+    noisy = {"noisy": tokens, "time": torch.zeros(ROWS, device=device), "told": torch.zeros(ROWS, width, device=device)}
     graphs = {
         "denoiser": to_graph(hypernetwork.denoiser, noisy, "clean", optimize=True).SerializeToString(),
         "decoder": to_graph(_Decoder(space), {"tokens": tokens}, "weights", optimize=True).SerializeToString(),
         "template": onnx_template(hypernetwork.target).data,
     }
-    prompts, signal = (replace(part, **arrays_of(part)) for part in (hypernetwork.prompts, hypernetwork.signal))
     shared = {name: tensor.cpu().numpy() for name, tensor in hypernetwork.target.shared.items()}
     layout = Layout(hypernetwork.target.shapes, shared)
-    names = tuple(class_names)
-    return OnnxHypernetwork(hypernetwork.groups, names, made_by, hypernetwork.orders, prompts, signal, layout, graphs)
+    of = hypernetwork.sampler
+    return OnnxHypernetwork(hypernetwork.groups, tuple(class_names), made_by, of.orders, of.prompts, of.signal, layout, graphs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -200,11 +201,10 @@ class Hypernetwork(nn.Module):
     @property
     def sampler(self) -> Sampler:
         """What samples with this denoiser, on its device."""
-        prompts, signal = (replace(part, **arrays_of(part)) for part in (self.prompts, self.signal))
         return Sampler(
             self.groups,
-            prompts,
-            signal,
+            PromptBook(**arrays_of(self.prompts)),
+            LossSignal(self.signal.variant, **arrays_of(self.signal)),
             self.orders,
             (self.space.tokens, self.space.width),
             self.target.size,
@@ -228,8 +228,9 @@ class Hypernetwork(nn.Module):
             OutOfReach: it could not be written; what was there before stays.
         """
         with artifact.whole_directory(Path(directory)) as folder:
-            others = {"shared": self.target.shared, "prompts": arrays_of(self.prompts), "signal": arrays_of(self.signal)}
-            named = {f"{part}.{name}": torch.as_tensor(one) for part, some in others.items() for name, one in some.items()}
+            parts: dict[str, dict[str, Any]] = {"shared": self.target.shared}
+            parts |= {"prompts": arrays_of(self.prompts), "signal": arrays_of(self.signal)}
+            named = {f"{part}.{name}": torch.as_tensor(one) for part, some in parts.items() for name, one in some.items()}
             write_tensors(folder, "hypernetwork", {**self.state_dict(), **named}, self.about)
 
     @property

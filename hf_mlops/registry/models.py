@@ -17,18 +17,20 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
 from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
-from hf_mlops.export.weights import onnx_template, read_weights
+from hf_mlops.export.hypernetwork import to_onnx_hypernetwork
+from hf_mlops.export.weights import read_weights
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import flavour, pyfunc
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
-from hf_mlops.registry.request import LOSSES, WHOLE_NUMBERS
+from hf_mlops.registry.request import LOSSES, OPTIONS, OUTPUT, OUTPUTS, WHOLE_NUMBERS
 from hf_mlops.registry.runs import say_what_is_stored
 from hf_mlops.registry.store import is_missing
 from hf_mlops.registry.versions import (
@@ -41,15 +43,24 @@ from hf_mlops.registry.versions import (
     version_at,
     version_named,
 )
-from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
+from hf_mlops.serving import classifier as classifiers
+from hf_mlops.serving.classifier import OnnxClassifier
+from hf_mlops.serving.hypernetwork import OnnxHypernetwork
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
-RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader", "jaxtyping")
+RUN_TIME = (
+    *("mlflow", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "array-api-compat", "lazy-loader", "jaxtyping"),
+)
 
 # It tells what is asked for and answered; what a request may hold is for request.py to say, and MLflow is to let it through:
 # lists of specs have no column, and a client may write a whole number as 4.0.
 HYPERFORGET_SIGNATURE = ModelSignature(
-    inputs=Schema([ColSpec(DataType.string, FORGET, required=False)]),
+    inputs=Schema(
+        [
+            ColSpec(DataType.string, FORGET, required=False),
+            *(ColSpec(AnyType(), option, required=False) for option in OPTIONS),
+        ]
+    ),
     outputs=Schema(
         [
             ColSpec(DataType.string, "forget"),
@@ -57,13 +68,15 @@ HYPERFORGET_SIGNATURE = ModelSignature(
             ColSpec(DataType.long, "seed"),
             ColSpec(DataType.double, "retain_loss"),
             ColSpec(DataType.double, "forget_loss", required=False),
-            ColSpec(DataType.binary, "weights"),
+            ColSpec(DataType.binary, "weights", required=False),
+            ColSpec(DataType.binary, "onnx", required=False),
         ]
     ),
     params=ParamSchema(
         [
             *(ParamSpec(name, DataType.double, default) for name, (default, _) in WHOLE_NUMBERS.items()),
             *(ParamSpec(name, DataType.double, None) for name in LOSSES),
+            ParamSpec(OUTPUT, DataType.string, OUTPUTS[0]),
         ]
     ),
 )
@@ -74,15 +87,15 @@ class Champion:
     """The hypernetwork in production.
 
     Args:
-        hypernetwork: what it samples with.
+        onnx: what it samples with.
+        hypernetwork: the same in torch.
         reference: the retrain reference that its samples are judged against.
-        template: of its classifiers in ONNX, from `onnx_template`.
         version: as it is registered.
     """
 
+    onnx: OnnxHypernetwork
     hypernetwork: Hypernetwork
     reference: Reference
-    template: OnnxClassifier
     version: ModelVersion
 
     @property
@@ -129,18 +142,25 @@ def _subject(hypernetwork: Hypernetwork) -> Subject:
 
 
 def register_hypernetwork(
-    hypernetwork: Hypernetwork, reference: Reference, folder: Path, tags: dict[str, str], description: str
+    hypernetwork: Hypernetwork,
+    reference: Reference,
+    class_names: Sequence[str],
+    folder: Path,
+    tags: dict[str, str],
+    description: str,
 ) -> ModelVersion:
     """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject.
 
     Args:
+        class_names: what the logits of its classifiers mean.
         folder: an empty place on disk to gather the model's files in.
     """
     subject = _subject(hypernetwork)
     name = model_for(subject)
     hypernetwork.save(folder)
     reference.save(folder)
-    (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
+    run = mlflow.active_run()
+    to_onnx_hypernetwork(hypernetwork, class_names, run.info.run_id if run else "").save(folder)
     say_what_is_stored("hypernetwork", folder)
     info = mlflow.pyfunc.log_model(
         name=HYPERFORGET,
@@ -175,7 +195,7 @@ def load_champion(name: str = HYPERFORGET) -> Champion:
 def load_hypernetwork(version: ModelVersion) -> Champion:
     """A registered hypernetwork, whether or not it is the one in production."""
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
-    return Champion(model.hypernetwork, model.reference, model.template, version)
+    return Champion(model.hypernetwork, Hypernetwork.load(model.folder), Reference.load(model.folder), version)
 
 
 def register_classifier(
@@ -194,8 +214,8 @@ def register_classifier(
     if not belongs(name, subject):
         raise BadRequest(f"the registered model {name} is of other data or another network than {subject}")
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), INPUT)]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), OUTPUT)]),
+        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), classifiers.INPUT)]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), classifiers.OUTPUT)]),
     )
     info = Model.log(
         None,
@@ -203,7 +223,7 @@ def register_classifier(
         name=CLASSIFIER,
         onnx_model=classifier.model,
         signature=signature,
-        input_example={INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
+        input_example={classifiers.INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
     about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest, **tags}

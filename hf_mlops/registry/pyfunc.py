@@ -1,4 +1,7 @@
-"""The registered model `hyperforget`, as MLflow models-from-code: `predict` samples unlearned weights for forget specs."""
+"""The registered model `hyperforget`, as MLflow models-from-code: `predict` samples unlearned classifiers for forget specs.
+
+It imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel, PythonModelContext
-from safetensors.torch import save
-from torch import Tensor
 
-from hf_mlops.audit.reference import Reference
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.hypernet.model import Hypernetwork
-from hf_mlops.population.target import Target
 from hf_mlops.registry.request import Request, as_given
-from hf_mlops.serving.classifier import OnnxClassifier
+from hf_mlops.serving.hypernetwork import OnnxHypernetwork
 
 COLUMNS = {
     "forget": "str",
@@ -32,6 +29,7 @@ COLUMNS = {
     "retain_loss": "float64",
     "forget_loss": "float64",
     "weights": "object",
+    "onnx": "object",
 }
 
 log = logging.getLogger("hf_mlops.pyfunc")
@@ -41,12 +39,11 @@ class HyperForget(PythonModel):
     """Samples classifiers that behave as if retrained without a forget set."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        folder = Path(context.artifacts["hypernetwork"])
-        self.hypernetwork = Hypernetwork.load(folder)
-        self.reference = Reference.load(folder)
-        self.template = OnnxClassifier.read(folder / "template.onnx")
-        target = self.hypernetwork.target
-        self.sample_bytes = len(state_bytes(target, torch.zeros(target.size)))
+        self.folder = Path(context.artifacts["hypernetwork"])
+        self.hypernetwork = OnnxHypernetwork.read(self.folder)
+        self.sampler = self.hypernetwork.sampler
+        size = len(self.hypernetwork.layout.state_bytes(np.zeros(self.hypernetwork.layout.size, np.float32)))
+        self.sample_bytes = {"weights": size, "onnx": len(self.hypernetwork.graphs["template"]) + size}
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -55,14 +52,14 @@ class HyperForget(PythonModel):
 
         Args:
             model_input: column `forget`, forget specs as text: `"7"`, `"3,5"`, group names, `""` for none; or what else
-                `Request.of` reads as such.
+                `Request.of` reads as such. Parameters may be columns too, each row with its own.
             params: `n_samples` of each row, `seed` of each row's first sample, denoising `steps`, and `retain_loss` and
-                `forget_loss` to ask for (absent or None: those of retrained classifiers).
+                `forget_loss` to ask for (absent or None: those of retrained classifiers); `output`: `weights` or `onnx`.
 
         Returns:
             `forget`, `sample` (from 0), `seed`, the prompted `retain_loss` and `forget_loss` (nats; None if nothing is
-            forgotten), and `weights`, the bytes of a safetensors file with the network's complete state dict: the generated
-            tensors and the shared ones.
+            forgotten), and either `weights`, the bytes of a safetensors file with the network's complete state dict: the
+            generated tensors and the shared ones; or `onnx`, those of the finished classifier. The other one is None.
 
         Raises:
             MlflowException: INVALID_PARAMETER_VALUE (HTTP 400) for a bad row or parameter, or more than `Request.require_room`
@@ -80,25 +77,20 @@ class HyperForget(PythonModel):
             raise MlflowException(f"{type(error).__name__} inside hf_mlops: {error}", INTERNAL_ERROR) from error
 
     def _rows(self, request: Request) -> Iterator[dict[str, Any]]:
-        for spec in request.specs:  # one spec at a time: a row's samples cannot depend on its neighbours
-            samples = self.hypernetwork.sample(
-                spec, request.n_samples, request.seed, request.steps, request.retain_loss, request.forget_loss
-            )
+        drawn = self.sampler.sample([row.wanted for row in request.rows])
+        for row, samples in zip(request.rows, drawn, strict=True):
             forget_loss = samples.prompt.forget_loss
             for index, (seed, weights) in enumerate(zip(samples.seeds, samples.weights, strict=True)):
+                as_onnx = row.output == "onnx"
                 yield {
-                    "forget": str(spec),
+                    "forget": str(samples.spec),
                     "sample": index,
                     "seed": seed,
                     "retain_loss": samples.prompt.retain_loss,
                     "forget_loss": None if isnan(forget_loss) else forget_loss,
-                    "weights": state_bytes(self.hypernetwork.target, weights),
+                    "weights": None if as_onnx else self.hypernetwork.layout.state_bytes(weights),
+                    "onnx": self.hypernetwork.classifier(weights, samples.spec).data if as_onnx else None,
                 }
-
-
-def state_bytes(target: Target, weights: Float[Tensor, " params"]) -> bytes:
-    """The safetensors file of a target's complete state dict."""
-    return save({name: tensor.contiguous() for name, tensor in target.state_dict(weights).items()})
 
 
 def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -17,26 +17,32 @@ from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.registry.names import FORGET
 from hf_mlops.serving.prompts import refuse_loss_on_nothing
-from hf_mlops.serving.sampler import DEFAULT_STEPS
+from hf_mlops.serving.sampler import DEFAULT_STEPS, Wanted
 
-WHOLE_NUMBERS = {"n_samples": (1, 1), "seed": (0, 0), "steps": (DEFAULT_STEPS, 1)}  # parameters: default and least value
-LOSSES = ("retain_loss", "forget_loss")  # parameters: by default those of retrained classifiers
+WHOLE_NUMBERS = {"n_samples": (1, 1), "seed": (0, 0), "steps": (DEFAULT_STEPS, 1)}  # options: default and least value
+LOSSES = ("retain_loss", "forget_loss")  # options: by default those of retrained classifiers
+OUTPUT = "output"  # option: what a sample is answered as
+OUTPUTS = ("weights", "onnx")
+OPTIONS = (*WHOLE_NUMBERS, *LOSSES, OUTPUT)
 
-MAX_STEPS = 500  # rows x samples x denoising steps of one request (python -m benchmarks.requests)
-MAX_BYTES = 32_000_000  # of weights in one answer; it is held about four times over while it is written as JSON
+MAX_STEPS = 2000  # samples x denoising steps of one request (python -m benchmarks.requests)
+MAX_BYTES = 32_000_000  # of samples in one answer; it is held about four times over while it is written as JSON
 SHOWN = 3  # bad rows that an error tells of
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked for: `n_samples` of each spec, the first with `seed`, in so many denoising steps, at given losses, nats."""
+class Row:
+    """What one row asks for: samples, and what they are answered as, one of `OUTPUTS`."""
 
-    specs: tuple[ForgetSpec, ...]
-    n_samples: int
-    seed: int
-    steps: int
-    retain_loss: float | None
-    forget_loss: float | None
+    wanted: Wanted
+    output: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for, row by row."""
+
+    rows: tuple[Row, ...]
 
     @classmethod
     def of(cls, data: Any, params: Mapping[str, Any] | None, group_names: Sequence[str]) -> Request:
@@ -44,44 +50,51 @@ class Request:
 
         Args:
             data: forget specs as text: a DataFrame or a dict with `forget`, a list of texts or of such dicts, a Series, an
-                array, or a single text.
-            params: `n_samples`, `seed`, `steps`, `retain_loss`, `forget_loss`; what is absent or None takes its default, and a
-                whole number may come as a float.
+                array, or a single text. Columns of the names of `OPTIONS` are options of their rows; others are left alone.
+            params: `OPTIONS` of all rows that have none of their own; what is absent or None takes its default, and a whole
+                number may come as a float.
 
         Raises:
             BadRequest: an unknown parameter, a value that is not allowed, or bad rows, the first of which it tells of.
         """
-        given = {str(name): value for name, value in (params or {}).items() if value is not None}
-        allowed = (*WHOLE_NUMBERS, *LOSSES)
-        if unknown := [name for name in params or {} if name not in allowed]:
-            raise BadRequest(f"unknown parameter {', '.join(map(repr, unknown))}; allowed: {', '.join(allowed)}")
-        numbers: dict[str, Any] = {
-            name: _whole(name, given.get(name, default), least) for name, (default, least) in WHOLE_NUMBERS.items()
-        }
-        losses: dict[str, Any] = {name: _loss(name, given[name]) if name in given else None for name in LOSSES}
-        return cls(_specs(_rows(data), losses["forget_loss"], group_names), **numbers, **losses)
+        if unknown := [name for name in params or {} if name not in OPTIONS]:
+            raise BadRequest(f"unknown parameter {', '.join(map(repr, unknown))}; allowed: {', '.join(OPTIONS)}")
+        for_all = _options(params or {})
+        given, rows, bad = _rows(data), [], []
+        for number, (text, own) in enumerate(given):
+            try:
+                rows.append(_row(text, for_all | _options(own), group_names))
+            except BadRequest as error:
+                bad.append(f"row {number}: {error}")
+        if bad:
+            more = f", and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+            raise BadRequest(f"{len(bad)} of {len(given)} rows cannot be answered: {' | '.join(bad[:SHOWN])}{more}")
+        return cls(tuple(rows))
 
-    def require_room(self, sample_bytes: int) -> None:
+    def require_room(self, sample_bytes: Mapping[str, int]) -> None:
         """Holds the request against the limits.
 
         Args:
-            sample_bytes: of one sample's weights in the answer.
+            sample_bytes: of one sample in the answer, for each of `OUTPUTS`.
 
         Raises:
             BadRequest: it asks for more than a server may be asked for at once.
         """
-        samples = len(self.specs) * self.n_samples
-        asked = f"rows = {len(self.specs)}, n_samples = {self.n_samples}, steps = {self.steps}"
-        rest = f"ask for the rest in further requests: sample i of seed {self.seed} is sample 0 of seed {self.seed} + i"
-        if samples * self.steps > MAX_STEPS:
+        samples = sum(row.wanted.n for row in self.rows)
+        asked = f"rows = {len(self.rows)} with {samples} samples"
+        rest = "ask for the rest in further requests: sample i of seed s is sample 0 of seed s + i"
+        steps = sum(row.wanted.n * row.wanted.steps for row in self.rows)
+        if steps > MAX_STEPS:
             raise BadRequest(
-                f"{asked}: {samples * self.steps} denoising steps are not allowed in one request; allowed: rows x n_samples x"
-                f" steps up to {MAX_STEPS}; {rest}"
+                f"{asked}: {steps} denoising steps are not allowed in one request; allowed: samples x steps of all rows up to"
+                f" {MAX_STEPS}; {rest}"
             )
-        if samples > 1 and samples * sample_bytes > MAX_BYTES:
+        size = sum(row.wanted.n * sample_bytes[row.output] for row in self.rows)
+        if samples > 1 and size > MAX_BYTES:
+            largest = max(sample_bytes[row.output] for row in self.rows)
             raise BadRequest(
-                f"{asked}: {samples * sample_bytes} bytes of weights are not allowed in one request; allowed: up to"
-                f" {MAX_BYTES}, here {max(1, MAX_BYTES // sample_bytes)} samples; {rest}"
+                f"{asked}: {size} bytes of classifiers are not allowed in one request; allowed: up to {MAX_BYTES}, here"
+                f" {max(1, MAX_BYTES // largest)} samples; {rest}"
             )
 
 
@@ -116,36 +129,68 @@ def _loss(name: str, value: Any) -> float:
     raise BadRequest(f"{name} = {value!r} is not allowed; allowed: a finite loss from 0, in nats")
 
 
-def _rows(data: Any) -> list[Any]:
-    """What the rows ask to forget; whether it is text is for `ForgetSpec.parse` to say."""
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were given, checked; without those that are absent or null."""
+    found: dict[str, Any] = {}
+    for name in OPTIONS:
+        value = given.get(name)
+        if value is None:
+            continue
+        if name in WHOLE_NUMBERS:
+            found[name] = _whole(name, value, WHOLE_NUMBERS[name][1])
+        elif name in LOSSES:
+            found[name] = _loss(name, value)
+        elif value in OUTPUTS:
+            found[name] = value
+        else:
+            raise BadRequest(f"{name} = {value!r} is not allowed; allowed: {', '.join(OUTPUTS)}")
+    return found
+
+
+def _row(text: Any, options: dict[str, Any], group_names: Sequence[str]) -> Row:
+    spec = ForgetSpec.parse(text, group_names)
+    refuse_loss_on_nothing(spec, options.get("forget_loss"))
+    output = options.pop(OUTPUT, OUTPUTS[0])
+    return Row(Wanted(spec, options.pop("n_samples", 1), **options), output)
+
+
+def _rows(data: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """What each row asks to forget, and its own options; whether it is text is for `ForgetSpec.parse` to say."""
     if isinstance(data, str):
-        return [data]
+        return [(data, {})]
     if isinstance(data, pd.DataFrame | Mapping):
         names = list(data)
         if not names and isinstance(data, pd.DataFrame) and data.empty:
             return []  # no rows in JSON have no columns either
         if FORGET not in names:
             raise BadRequest(f"no column {FORGET!r} among {names}; allowed: a column {FORGET!r} of forget specs as text")
-        data = data[FORGET]
-        if isinstance(data, str):
-            return [data]
-    if isinstance(data, np.ndarray):
-        data = data.reshape(-1) if data.ndim == 0 else data
-    if isinstance(data, list | tuple | np.ndarray | pd.Series):
-        return [row[FORGET] if isinstance(row, Mapping) and FORGET in row else row for row in data]
+        texts = _column(data[FORGET])
+        options = {name: _each(data[name], len(texts)) for name in OPTIONS if name in names}
+        if uneven := [name for name, values in options.items() if len(values) != len(texts)]:
+            raise BadRequest(
+                f"the column {uneven[0]!r} has {len(options[uneven[0]])} rows; allowed: {len(texts)}, as {FORGET!r}"
+            )
+        return [(text, {name: _own(values[row]) for name, values in options.items()}) for row, text in enumerate(texts)]
+    return [(row[FORGET], dict(row)) if isinstance(row, Mapping) and FORGET in row else (row, {}) for row in _column(data)]
+
+
+def _each(values: Any, rows: int) -> list[Any]:
+    """An option of each row, also if it is given once for all."""
+    return [values] * rows if values is None or isinstance(values, str | Real) else _column(values)
+
+
+def _column(values: Any) -> list[Any]:
+    """The texts of a column, or the only one."""
+    if isinstance(values, str):
+        return [values]
+    if isinstance(values, np.ndarray):
+        values = values.reshape(-1) if values.ndim == 0 else values
+    if isinstance(values, list | tuple | np.ndarray | pd.Series):
+        return list(values)
     allowed = f"forget specs as text, in a column {FORGET!r} or a list"
-    raise BadRequest(f"rows of type {type(data).__name__} are not allowed; allowed: {allowed}")
+    raise BadRequest(f"rows of type {type(values).__name__} are not allowed; allowed: {allowed}")
 
 
-def _specs(rows: list[Any], forget_loss: float | None, group_names: Sequence[str]) -> tuple[ForgetSpec, ...]:
-    specs, bad = [], []
-    for number, row in enumerate(rows):
-        try:
-            specs.append(ForgetSpec.parse(row, group_names))
-            refuse_loss_on_nothing(specs[-1], forget_loss)
-        except BadRequest as error:
-            bad.append(f"row {number}: {error}")
-    if bad:
-        more = f", and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise BadRequest(f"{len(bad)} of {len(rows)} rows cannot be answered: {' | '.join(bad[:SHOWN])}{more}")
-    return tuple(specs)
+def _own(value: Any) -> Any:
+    """A value of a column; a gap in it, which pandas fills with NaN, is None."""
+    return None if isinstance(value, float) and np.isnan(value) else value

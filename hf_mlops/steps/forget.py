@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import nan
 from typing import Any
@@ -30,7 +30,7 @@ from hf_mlops.registry.models import Champion, load_start, register_classifier
 from hf_mlops.registry.names import POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.report.backdoor import Backdoor
-from hf_mlops.serving.sampler import DEFAULT_STEPS, Samples
+from hf_mlops.serving.sampler import DEFAULT_STEPS, Samples, Wanted
 from hf_mlops.steps.retrain import Retrain, retrained_by
 from hf_mlops.steps.step import Step, made_by, once
 
@@ -121,7 +121,7 @@ class Forget(Step):
         params = {**asked, **self.sampling.params, **asdict(self.gates)}
         with step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "audit")
-            samples = self.champion.hypernetwork.sample(spec, **{**self.sampling.params, "start": start})
+            samples = self._samples()
             evidence = audit_samples(target, samples, dataset, self._reference())
             kept = best_fit(target, samples, dataset)
             mlflow.log_metrics(evidence.figures(kept))
@@ -146,6 +146,14 @@ class Forget(Step):
             print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias}")
         return active
 
+    def _samples(self) -> Samples:
+        """The candidates, each of which its seed alone gives again, bit for bit."""
+        asked = self.sampling
+        wanted = Wanted(self.spec, asked.n, asked.seed, asked.steps, asked.retain_loss, asked.forget_loss)
+        near = None if self.start is None else self.champion.hypernetwork.near(self.start, asked.start_time)
+        samples = self.champion.onnx.sampler.sample([wanted], near)[0]
+        return replace(samples, weights=torch.from_numpy(samples.weights))
+
     def _reference(self) -> Reference:
         """What candidates are judged beside: the champion's reference, with targets that were retrained for the spec, once."""
         if not self._retrained:
@@ -159,7 +167,7 @@ class Forget(Step):
         """Exports the sample that is kept and registers it, with its audit as tags."""
         target, dataset, made_from = self.champion.hypernetwork.target, self.dataset, str(self.champion)
         weights = samples.weights[kept]
-        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_from, self.champion.template)
+        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_from, self.champion.onnx.template)
         with torch.no_grad():
             expected = target.logits(weights[None], dataset.test.images)[0]
         difference = verify(classifier, dataset.test.images, expected)

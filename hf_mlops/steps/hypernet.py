@@ -87,6 +87,7 @@ class Hypernet(Step):
             version = register_hypernetwork(
                 hypernetwork,
                 reference,
+                dataset.class_names,
                 Path(folder) / "model",
                 {"variant": config.variant, "space": config.space, **made_by(self)},
                 f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"

@@ -12,7 +12,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from hf_mlops import Dataset, ForgetSpec, Groups, PopulationConfig, Reference, Samples, Split, Target
+from hf_mlops import Dataset, ForgetSpec, Groups, Reference, Samples, Split, Target
 from hf_mlops.audit.measure import Measured
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.serving.prompts import Prompt
@@ -55,7 +55,7 @@ def reference(retrained: Sequence[tuple[str, str]], held_out: Sequence[str] = ()
     """From what each target was retrained without, and its marks; and pairs never forgotten together."""
     forgotten, marks = zip(*retrained, strict=True)
     pairs = torch.tensor([spec(pair).groups for pair in held_out], dtype=torch.int64).view(-1, 2)
-    return Reference(GROUPS, masks(*forgotten), outputs(*marks), pairs, PopulationConfig())
+    return Reference(GROUPS, masks(*forgotten), outputs(*marks), pairs, {})
 
 
 def target() -> Target:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mlops import Audit, ForgetSpec, Gates, Groups, PopulationConfig, Reference
+from hf_mlops import Audit, ForgetSpec, Gates, Groups, Reference
 from hf_mlops.audit.controls import CONTROLS, FINE_TUNED, HALF, MASKED, ORIGINAL, OVER, RETRAINED, control_table, controls
 from hf_mlops.audit.measure import Measured
 from hf_mlops.population.outputs import Outputs
@@ -45,7 +45,7 @@ def reference(retrained: list[tuple[str, dict[str, tuple[float, float, float]]]]
         forgotten,
         outputs(*(one for _, one in retrained)),
         torch.zeros(0, 2).long(),
-        PopulationConfig(),
+        {},
     )
 
 

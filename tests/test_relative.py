@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mlops import ForgetSpec, Groups, PopulationConfig, Reference
+from hf_mlops import ForgetSpec, Groups, Reference
 from hf_mlops.audit.controls import CONTROLS, HALF, MASKED, ORIGINAL, OVER, RETRAINED
 from hf_mlops.audit.relative import LEVEL, against_all, alternatives, answers, relative_test
 from hf_mlops.base.errors import BadRequest
@@ -41,7 +41,7 @@ def reference(seed: int, forgot: tuple[str, ...] = ("", "a", "b", "a,b")) -> Ref
     outputs = [classifiers(one, 8, 10 * seed + number) for number, one in enumerate(forgot)]
     everything = Outputs.of(torch.cat([one.log_probabilities for one in outputs]), outputs[0].labels, outputs[0].groups, 4)
     forgotten = torch.tensor([spec(one).mask for one in forgot for _ in range(8)])
-    return Reference(Groups.of_classes(NAMES), forgotten, everything, torch.zeros(0, 2).long(), PopulationConfig())
+    return Reference(Groups.of_classes(NAMES), forgotten, everything, torch.zeros(0, 2).long(), {})
 
 
 def test_the_difference_is_that_of_two_unbiased_discrepancies() -> None:

@@ -122,7 +122,7 @@ def test_targets_are_retrained_for_a_union_that_could_not_be_judged_otherwise(di
     forgotten = torch.eye(10).bool()[[7, 8]]
     answers = torch.zeros(2, 1, 10).log_softmax(-1)
     outputs = Outputs.of(answers, torch.zeros(1).long(), torch.zeros(1).long(), 10)
-    reference = Reference(digits.groups, forgotten, outputs, torch.zeros(0, 2).long(), PopulationConfig())
+    reference = Reference(digits.groups, forgotten, outputs, torch.zeros(0, 2).long(), {})
     customers = replace(digits, groups=replace(digits.groups, held_out=(False,) * 10))
     step = Forget(replace(a_champion(), reference=reference), customers, ForgetSpec.of([7], TEN), GATES, Sampling())
     union = replace(step, spec=ForgetSpec.of([3, 5], TEN))
@@ -138,7 +138,7 @@ def a_retraining(dataset: Dataset) -> Retrain:
 def test_every_input_of_retrain_counts_but_not_what_else_was_retrained(digits: Dataset) -> None:
     step = a_retraining(digits)
     others = [
-        replace(step, reference=replace(step.reference, config=PopulationConfig(train_steps=7))),
+        replace(step, reference=replace(step.reference, config={"train_steps": 7})),
         replace(step, target=Target.for_dataset("mlp-16", digits)),
         replace(step, dataset=moved_on(digits)),
         replace(step, spec=ForgetSpec.of([3, 5], TEN)),

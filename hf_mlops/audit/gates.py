@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import isfinite
+
+from array_api_compat import array_namespace
 
 from hf_mlops.audit.measure import Measured, at_most, measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.config import check_config
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.population.target import Target
+from hf_mlops.population.outputs import Answering
 from hf_mlops.serving.sampler import Samples
 
 CHANCE = 2.0  # standard deviations of retrained targets that a sample may be beside them
@@ -69,12 +72,12 @@ class Audit:
                 ("accuracy", measured.accuracy_on_sets(spec)),
                 ("loss", measured.loss_on_sets(spec)),
             ):
-                result[f"{who}retain_{what}"] = retain.mean().item()
+                result[f"{who}retain_{what}"] = float(retain.mean())
                 if spec.groups:
-                    result[f"{who}forget_{what}"] = forget.mean().item()
+                    result[f"{who}forget_{what}"] = float(forget.mean())
         for who, some in (("", judged), ("reference_", self.reference), ("unforgotten_", self.unforgotten)):
             if some is not None and some.triggered.any():
-                result[f"{who}attack_success"] = some.attack_success.mean().item()
+                result[f"{who}attack_success"] = float(some.attack_success.mean())
         if index is not None and spec.groups and not self._learnt:
             result["forget_accuracy_at_most"] = at_most(result["forget_accuracy"], int(judged.to_forget.sum()))
         if spec.groups and self.reference.spec == spec and len(self.reference.losses) > 1:
@@ -83,15 +86,17 @@ class Audit:
 
     def _divergences(self, judged: Measured) -> dict[str, float]:
         """How far answers on D_f are from retrained ones."""
-        found, floor = judged.divergence(self.reference.answers).mean().item(), self._floor
+        found, floor = float(judged.divergence(self.reference.answers).mean()), self._floor
         result = {"forget_divergence": found, "reference_forget_divergence": floor}
         if self.unforgotten is not None:
             result["unforgotten_forget_divergence"] = known = self._known
             way = (found - floor) / (known - floor) if known > floor else float("nan")
             result["forget_distance"] = min(max(way, 0.0), 1.0)
-            before, after = (one.loss_on_sets(judged.spec).forget.mean() for one in (self.unforgotten, self.reference))
-            if before.isfinite() and before != after:
-                result["closed"] = ((judged.loss_on_sets().forget.mean() - before) / (after - before)).item()
+            now, before, after = (
+                float(one.loss_on_sets(judged.spec).forget.mean()) for one in (judged, self.unforgotten, self.reference)
+            )
+            if isfinite(before) and before != after:
+                result["closed"] = (now - before) / (after - before)
         return result
 
     @property
@@ -105,13 +110,13 @@ class Audit:
         """Divergence of retrained targets' answers on D_f, each from the mean of the others."""
         count, total = len(self.reference.losses), self.reference.answers * len(self.reference.losses)
         each = [self.reference.only(index) for index in range(count)]
-        return sum(one.divergence((total - one.answers) / (count - 1)).item() for one in each) / count
+        return sum(float(one.divergence((total - one.answers) / (count - 1))[0]) for one in each) / count
 
     @cached_property
     def _known(self) -> float:
         """Divergence of unforgotten classifiers' answers on D_f from the mean of retrained ones."""
         assert self.unforgotten is not None
-        return self.unforgotten.divergence(self.reference.answers).mean().item()
+        return float(self.unforgotten.divergence(self.reference.answers).mean())
 
     def refused(self, gates: Gates, index: int | None = None) -> dict[str, str]:
         """The gates that a sample (or the mean of all) does not pass, by name, each with a sentence; empty if it passes.
@@ -123,8 +128,8 @@ class Audit:
         result = {}
         if "forget_accuracy" in figures:
             retrained = self.reference.accuracy_on_sets(self.sampled.spec).forget
-            chance = CHANCE * retrained.std().item() if len(retrained) > 1 else 0.0
-            most = retrained.mean().item() + chance + gates.max_forget_gap
+            chance = CHANCE * float(array_namespace(retrained).std(retrained, correction=1)) if len(retrained) > 1 else 0.0
+            most = float(retrained.mean()) + chance + gates.max_forget_gap
             if not figures["forget_accuracy"] <= most:  # NaN fails
                 result["max_forget_gap"] = (
                     f"accuracy on D_f is {figures['forget_accuracy']:.4f}; allowed: at most {most:.4f}, which is"
@@ -148,7 +153,7 @@ class Audit:
         return sum(not self.refused(gates, index) for index in range(count)) / count
 
 
-def audit_samples(target: Target, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
+def audit_samples(target: Answering, samples: Samples, dataset: Dataset, reference: Reference) -> Audit:
     """Runs samples on what audits look at, beside the retrain reference.
 
     Raises:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
+from array_api_compat import array_namespace, device
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from hf_mlops.audit.measure import Measured, covered_classes, sets_of
+from hf_mlops.base import artifact
 from hf_mlops.base.config import config_from
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.population.config import PopulationConfig
 from hf_mlops.population.outputs import Outputs
-from hf_mlops.population.population import Population, retrain
-from hf_mlops.population.target import Target
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,17 @@ class Reference:
         forgotten: what each of the targets was retrained without.
         outputs: what they answer to the images of `Dataset.audited`.
         held_out: indices of groups that no training run of the hypernetwork forgot together.
-        config: of the population, by which they were trained.
+        config: of the population, by which they were trained, as in JSON.
     """
 
     groups: Groups
-    forgotten: Bool[Tensor, "models groups"]
+    forgotten: Bool[Any, "models groups"]
     outputs: Outputs
-    held_out: Int[Tensor, "pairs 2"]
-    config: PopulationConfig
+    held_out: Int[Any, "pairs 2"]
+    config: dict[str, Any]
 
     @classmethod
-    def of(cls, population: Population, dataset: Dataset) -> Reference:
+    def of(cls, population: Any, dataset: Dataset) -> Reference:
         """Measures the reference targets of a population.
 
         Raises:
@@ -54,9 +53,9 @@ class Reference:
     @classmethod
     def of_targets(
         cls,
-        population: Population,
-        weights: Float[Tensor, "models params"],
-        forgotten: Bool[Tensor, "models groups"],
+        population: Any,
+        weights: Float[Any, "models params"],
+        forgotten: Bool[Any, "models groups"],
         dataset: Dataset,
     ) -> Reference:
         """Measures targets that a population's hypernetwork never saw, each retrained without what is given as forgotten.
@@ -66,23 +65,12 @@ class Reference:
         """
         dataset.require(population.made_from)
         outputs = Outputs.of_targets(population.target, weights, dataset.audited, len(population.groups))
-        return cls(population.groups, forgotten, outputs, population.held_out, population.config)
+        return cls(population.groups, forgotten, outputs, population.held_out, artifact.as_json(asdict(population.config)))
 
-    def retrained(
-        self, target: Target, dataset: Dataset, spec: ForgetSpec, n: int, seed: int = 0, device: str = "auto"
-    ) -> Reference:
-        """A reference for one spec alone: n targets retrained for it as these were, each in a data order of its own.
-
-        Args:
-            target: the population's.
-            dataset: that the population was trained on.
-            seed: of data orders and sample weights, none of which the population has.
-            device: `auto`, `cpu` or `cuda`.
-        """
-        forgotten = torch.tensor(spec.mask).repeat(n, 1)
-        weights = retrain(self.config, dataset, forgotten, seed, device, together=1)
-        outputs = Outputs.of_targets(target, weights, dataset.audited, len(self.groups))
-        return replace(self, forgotten=forgotten, outputs=outputs)
+    def each(self, changed: Callable[[Any], Any]) -> Reference:
+        """The same reference with each of its arrays changed: to another library, or device."""
+        outputs = replace(self.outputs, **{name: changed(one) for name, one in vars(self.outputs).items() if one is not None})
+        return replace(self, forgotten=changed(self.forgotten), outputs=outputs, held_out=changed(self.held_out))
 
     @cached_property
     def _spec_of_each(self) -> list[ForgetSpec]:
@@ -119,7 +107,7 @@ class Reference:
                 f" of it, but without {'; '.join(str(one) or 'nothing' for one in self.specs()[:8])}"
             )
         nearest = max(parts, key=lambda own: len(own.groups))
-        outputs = self.outputs.only(torch.tensor([own == nearest for own in self._spec_of_each]))
+        outputs = self.outputs.only([index for index, own in enumerate(self._spec_of_each) if own == nearest])
         return Measured(nearest, outputs if nearest == spec else self._without_covered(outputs, spec))
 
     def unforgotten(self, spec: ForgetSpec) -> Measured | None:
@@ -128,19 +116,22 @@ class Reference:
         What every audit must refuse, and has the more to do with the more it is like forgetting: it is a mask where the spec
         covers classes, and the original where it covers none. None: no target was retrained without nothing.
         """
-        originals = self.outputs.only(~self.forgotten.any(1))
+        xp = array_namespace(self.forgotten)
+        originals = self.outputs.only(~xp.any(self.forgotten, axis=1))
         return Measured(spec, self._without_covered(originals, spec)) if len(originals.log_probabilities) else None
 
     def _without_covered(self, outputs: Outputs, spec: ForgetSpec) -> Outputs:
         """Answers without the classes that are all in D_f."""
-        covered = covered_classes(self.groups, spec)
-        return outputs.without(covered) if covered.any() else outputs
+        covered, answers = covered_classes(self.groups, spec), outputs.log_probabilities
+        covers = array_namespace(answers).asarray(covered, device=device(answers))
+        return outputs.without(covers) if covered.any() else outputs
 
     def joined(self, other: Reference) -> Reference:
         """The targets of both, of the same population and test images."""
-        answers = torch.cat([self.outputs.log_probabilities, other.outputs.log_probabilities])
+        xp = array_namespace(self.forgotten)
+        answers = xp.concat([self.outputs.log_probabilities, other.outputs.log_probabilities])
         outputs = Outputs.of(answers, self.outputs.labels, self.outputs.groups, len(self.groups), self.outputs.apart)
-        return replace(self, forgotten=torch.cat([self.forgotten, other.forgotten]), outputs=outputs)
+        return replace(self, forgotten=xp.concat([self.forgotten, other.forgotten]), outputs=outputs)
 
     def never_together(self, spec: ForgetSpec) -> bool:
         """Whether a spec holds a pair of groups that no training run of the hypernetwork forgot together."""
@@ -148,7 +139,7 @@ class Reference:
 
     def save(self, directory: Path) -> None:
         """Writes reference.safetensors and reference.json into a directory."""
-        tensors = {
+        arrays = {
             "forgotten": self.forgotten,
             "log_probabilities": self.outputs.log_probabilities,
             "labels": self.outputs.labels,
@@ -156,19 +147,18 @@ class Reference:
             "held_out": self.held_out,
         }
         if self.outputs.apart is not None:
-            tensors["apart"] = self.outputs.apart
-        write_tensors(directory, "reference", tensors, {"groups": asdict(self.groups), "config": asdict(self.config)})
+            arrays["apart"] = self.outputs.apart
+        about = {"groups": asdict(self.groups), "config": self.config}
+        artifact.write(directory, "reference", {name: np.asarray(array) for name, array in arrays.items()}, about)
 
     @classmethod
     def load(cls, directory: Path) -> Reference:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, as arrays of NumPy.
 
         Raises:
             DamagedArtifact: a missing, truncated or altered file.
         """
-        tensors, about = read_tensors(directory, "reference")
+        arrays, about = artifact.read(directory, "reference")
         groups = config_from(Groups, about["groups"])
-        outputs = Outputs.of(
-            tensors["log_probabilities"], tensors["labels"], tensors["groups"], len(groups), tensors.get("apart")
-        )
-        return cls(groups, tensors["forgotten"], outputs, tensors["held_out"], config_from(PopulationConfig, about["config"]))
+        outputs = Outputs.of(arrays["log_probabilities"], arrays["labels"], arrays["groups"], len(groups), arrays.get("apart"))
+        return cls(groups, arrays["forgotten"], outputs, arrays["held_out"], about["config"])

@@ -1,19 +1,27 @@
-"""Outputs: what targets answer to every image of a split, and what that is on average over each group."""
+"""Outputs: what classifiers answer to every image of a split, and what that is on average over each group."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Protocol, runtime_checkable
 
-import torch
+from array_api_compat import array_namespace, device
 from jaxtyping import Bool, Float, Int, Int16
-from torch import Tensor
-from torch.nn.functional import one_hot
 
 from hf_mlops.data.dataset import Split
-from hf_mlops.population.target import Target
 
 IMAGES_AT_ONCE = 512  # run together, and summed up together in the means over groups
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """What runs classifiers from their weights: a `Target` on tensors, an `OnnxHypernetwork` on arrays of NumPy."""
+
+    def log_probabilities(
+        self, weights: Float[Any, "models params"], images: Float[Any, "images channels height width"]
+    ) -> Float[Any, "models images classes"]:
+        """Of every class."""
 
 
 @dataclass(frozen=True)
@@ -28,81 +36,87 @@ class Outputs:
         group_means: mean loss, accuracy and confidence on each group, as the properties give them one by one.
     """
 
-    log_probabilities: Float[Tensor, "models images classes"]
-    labels: Int[Tensor, " images"]
-    groups: Int[Tensor, " images"]
-    apart: Bool[Tensor, " images"] | None
-    group_means: Float[Tensor, "3 models groups"]
+    log_probabilities: Float[Any, "models images classes"]
+    labels: Int[Any, " images"]
+    groups: Int[Any, " images"]
+    apart: Bool[Any, " images"] | None
+    group_means: Float[Any, "3 models groups"]
 
     @classmethod
-    @torch.no_grad()
-    def of_targets(cls, target: Target, weights: Float[Tensor, "models params"], split: Split, group_count: int) -> Outputs:
-        """Runs targets on a split that is on the same device."""
-        log_probabilities = torch.empty(len(weights), len(split), target.classes, device=weights.device)
-        for part in torch.arange(len(split), device=weights.device).split(IMAGES_AT_ONCE):
-            log_probabilities[:, part] = target.logits(weights, split.images[part]).log_softmax(-1)
-        return cls.of(log_probabilities, split.labels, split.groups, group_count, split.apart)
+    def of_targets(cls, target: Answering, weights: Float[Any, "models params"], split: Split, group_count: int) -> Outputs:
+        """Runs targets on a split of the same library, on the same device."""
+        xp = array_namespace(weights)
+        parts = [
+            target.log_probabilities(weights, split.images[first : first + IMAGES_AT_ONCE])
+            for first in range(0, len(split), IMAGES_AT_ONCE)
+        ]
+        return cls.of(xp.concat(parts, axis=1), split.labels, split.groups, group_count, split.apart)
 
     @classmethod
     def of(
         cls,
-        log_probabilities: Float[Tensor, "models images classes"],
-        labels: Int[Tensor, " images"],
-        groups: Int[Tensor, " images"],
+        log_probabilities: Float[Any, "models images classes"],
+        labels: Int[Any, " images"],
+        groups: Int[Any, " images"],
         group_count: int,
-        apart: Bool[Tensor, " images"] | None = None,
+        apart: Bool[Any, " images"] | None = None,
     ) -> Outputs:
         """Log probabilities, and their means over each of so many groups, NaN for a group without an image.
 
         Sums go over `IMAGES_AT_ONCE` images, then over such parts. In another order the last bits would be others, and so
         would be every hypernetwork that is trained on a population measured here.
         """
-        member = one_hot(groups + 1, group_count + 1)[:, 1:].float()
-        member = member / member.sum(0)  # (images, groups): values times this are means
-        means = torch.zeros(3, len(log_probabilities), group_count, device=log_probabilities.device)
-        for part in torch.arange(len(labels), device=labels.device).split(IMAGES_AT_ONCE):
-            answers = log_probabilities[:, part]
-            confidence, predicted = answers.max(-1)
-            right = (predicted == labels[part]).float()
-            means += torch.stack([_cross_entropies(answers, labels[part]), right, confidence.exp()]) @ member[part]
+        xp, where = array_namespace(log_probabilities), device(log_probabilities)
+        member = xp.astype(groups[:, None] == xp.arange(group_count, device=where), xp.float32)
+        count = xp.sum(member, axis=0)
+        member = member / xp.where(count == 0, xp.nan, count)  # (images, groups): values times this are means
+        means = xp.zeros((3, len(log_probabilities), group_count), dtype=xp.float32, device=where)
+        for first in range(0, len(labels), IMAGES_AT_ONCE):
+            part = slice(first, first + IMAGES_AT_ONCE)
+            answers = log_probabilities[:, part, :]
+            right = xp.astype(xp.argmax(answers, axis=-1) == labels[part], xp.float32)
+            confidence = xp.exp(xp.max(answers, axis=-1))
+            means = means + xp.stack([_cross_entropies(answers, labels[part]), right, confidence]) @ member[part, :]
         return cls(log_probabilities, labels, groups, apart, means)
 
     @cached_property
-    def image_losses(self) -> Float[Tensor, "models images"]:
+    def image_losses(self) -> Float[Any, "models images"]:
         """Cross-entropy on each image, nats."""
         return _cross_entropies(self.log_probabilities, self.labels)
 
     @cached_property
-    def right(self) -> Bool[Tensor, "models images"]:
+    def right(self) -> Bool[Any, "models images"]:
         """Whether the class predicted is that of the label."""
         return self.predictions == self.labels
 
     @property
-    def losses(self) -> Float[Tensor, "models groups"]:
+    def losses(self) -> Float[Any, "models groups"]:
         """Mean cross-entropy on each group, nats."""
-        return self.group_means[0]
+        return self.group_means[0, ...]
 
     @property
-    def accuracies(self) -> Float[Tensor, "models groups"]:
+    def accuracies(self) -> Float[Any, "models groups"]:
         """Accuracy on each group, 0 to 1."""
-        return self.group_means[1]
+        return self.group_means[1, ...]
 
     @property
-    def confidences(self) -> Float[Tensor, "models groups"]:
+    def confidences(self) -> Float[Any, "models groups"]:
         """Mean probability of the class predicted, on each group."""
-        return self.group_means[2]
+        return self.group_means[2, ...]
 
     @cached_property
-    def predictions(self) -> Int16[Tensor, "models images"]:
+    def predictions(self) -> Int16[Any, "models images"]:
         """The most probable class of each image."""
-        return self.log_probabilities.max(-1).indices.to(torch.int16)
+        xp = array_namespace(self.log_probabilities)
+        return xp.astype(xp.argmax(self.log_probabilities, axis=-1), xp.int16)
 
-    def without(self, classes: Bool[Tensor, " classes"]) -> Outputs:
+    def without(self, classes: Bool[Any, " classes"]) -> Outputs:
         """The same models with some classes left out of their answers."""
-        answers = self.log_probabilities.masked_fill(classes, -torch.inf).log_softmax(-1)
-        return Outputs.of(answers, self.labels, self.groups, self.group_means.shape[2], self.apart)
+        xp = array_namespace(self.log_probabilities)
+        answers = xp.where(classes, -xp.inf, self.log_probabilities)
+        return Outputs.of(log_softmax(answers), self.labels, self.groups, self.group_means.shape[2], self.apart)
 
-    def only(self, models: Bool[Tensor, " models"] | list[int]) -> Outputs:
+    def only(self, models: Bool[Any, " models"] | list[int]) -> Outputs:
         """Those of some of the models, by mask or by index.
 
         Means are taken over, not summed up anew: a product of fewer rows may round otherwise.
@@ -110,9 +124,17 @@ class Outputs:
         return replace(self, log_probabilities=self.log_probabilities[models], group_means=self.group_means[:, models])
 
 
+def log_softmax(logits: Float[Any, "*any classes"]) -> Float[Any, "*any classes"]:
+    """Log probabilities of classes; -inf of one that is left out stays so."""
+    xp = array_namespace(logits)
+    off = logits - xp.max(logits, axis=-1, keepdims=True)
+    return off - xp.log(xp.sum(xp.exp(off), axis=-1, keepdims=True))
+
+
 def _cross_entropies(
-    log_probabilities: Float[Tensor, "models images classes"], labels: Int[Tensor, " images"]
-) -> Float[Tensor, "models images"]:
+    log_probabilities: Float[Any, "models images classes"], labels: Int[Any, " images"]
+) -> Float[Any, "models images"]:
     """Of each model on each image, nats."""
-    truth = labels.expand(len(log_probabilities), -1).unsqueeze(-1)  # (models, images, 1)
-    return -log_probabilities.gather(-1, truth).squeeze(-1)
+    xp = array_namespace(log_probabilities)
+    truth = xp.broadcast_to(labels[None, :, None], (*log_probabilities.shape[:2], 1))
+    return -xp.take_along_axis(log_probabilities, truth, axis=-1)[..., 0]

@@ -189,6 +189,13 @@ class Target:
         """Runs targets on the same images."""
         return self.stacked_logits(self.unflatten(weights), images)
 
+    @torch.no_grad()
+    def log_probabilities(
+        self, weights: Float[Tensor, "models params"], images: Float[Tensor, "images channels height width"]
+    ) -> Float[Tensor, "models images classes"]:
+        """Of every class, without gradients."""
+        return self.logits(weights, images).log_softmax(-1)
+
     def stacked_logits(
         self, state: dict[str, Float[Tensor, "models ..."]], images: Float[Tensor, "images channels height width"]
     ) -> Float[Tensor, "models images classes"]:

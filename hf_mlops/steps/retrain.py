@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +11,7 @@ import mlflow
 from mlflow.entities import Run
 
 from hf_mlops.audit.reference import Reference
+from hf_mlops.audit.retraining import retrained
 from hf_mlops.audit.tables import reference_summary
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.compute.device import choose_device
@@ -47,7 +48,7 @@ class Retrain(Step):
     @property
     def inputs(self) -> dict[str, Any]:
         return {
-            "config": asdict(self.reference.config),
+            "config": self.reference.config,
             "network": self.target.initialisation_digest,
             "data": self.dataset.digest,
             "spec": str(self.spec),
@@ -59,7 +60,7 @@ class Retrain(Step):
         params = {"dataset": self.dataset.name, "device": self.device, "spec": str(self.spec), "n": self.n}
         with step_run(self.name, self.fingerprint, params) as active:
             log_dataset(self.dataset, "retraining")
-            made = self.reference.retrained(self.target, self.dataset, self.spec, self.n, device=self.device)
+            made = retrained(self.reference, self.target, self.dataset, self.spec, self.n, device=self.device)
             with TemporaryDirectory() as folder:
                 made.save(Path(folder))
                 mlflow.log_artifacts(folder, REFERENCE)

@@ -203,7 +203,10 @@ def test_bad_requests_are_invalid_parameter_values(
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
     version = load_champion().version
-    assert version.tags == {"variant": "dihyfo-1", **SUBJECT, "hf_mlops.whole": "true"} and version.description == "A test."
+    tags = {"variant": "dihyfo-1", **SUBJECT, "weights_sha256": version.tags["weights_sha256"], "hf_mlops.whole": "true"}
+    assert version.tags == tags and version.description == "A test."
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/hyperforget/{version.version}"))
+    assert version.tags["weights_sha256"] == sha256(next(folder.rglob("hypernetwork.safetensors")))
     info = champion.metadata
     assert [column.name for column in info.get_input_schema()] == ["forget"]
     assert {param.name for param in info.get_params_schema()} == {"n_samples", "seed", "steps", "retain_loss", "forget_loss"}

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
+from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.export.weights import onnx_template, read_weights
@@ -36,7 +37,10 @@ from hf_mlops.registry.versions import (
     belongs,
     classifier_name,
     model_for,
+    refuse_again,
+    refuse_withdrawn,
     register,
+    still_there,
     subject_of,
     version_at,
     version_named,
@@ -45,6 +49,8 @@ from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
 RUN_TIME = ("mlflow", "torch", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "tqdm", "lazy-loader", "jaxtyping")
+
+ANOTHER_CHAMPION = "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
 
 # It tells what is asked for and answered; what a request may hold is for request.py to say, and MLflow is to let it through:
 # lists of specs have no column, and a client may write a whole number as 4.0.
@@ -102,13 +108,15 @@ def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
         source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
 
     Raises:
-        BadRequest: nothing there, or another architecture.
+        BadRequest: nothing there, another architecture, or a classifier that was withdrawn.
         DamagedArtifact: a classifier of this package that is not what was audited.
     """
     file = Path(source)
     if source.startswith("models:/"):
         try:
             version = version_named(source)
+            if version is not None:
+                refuse_withdrawn(version, "allowed: another classifier to stay near")
             if version is not None and FILE in version.tags:
                 classifier_of(version)
             file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
@@ -135,10 +143,15 @@ def register_hypernetwork(
 
     Args:
         folder: an empty place on disk to gather the model's files in.
+
+    Raises:
+        BadRequest: the very same one was withdrawn.
     """
     subject = _subject(hypernetwork)
     name = model_for(subject)
     hypernetwork.save(folder)
+    digest = sha256(folder / "hypernetwork.safetensors")
+    refuse_again(WEIGHTS, digest)
     reference.save(folder)
     (folder / "template.onnx").write_bytes(onnx_template(hypernetwork.target).data)
     say_what_is_stored("hypernetwork", folder)
@@ -151,7 +164,7 @@ def register_hypernetwork(
         input_example=input_example(hypernetwork.groups.names),
         pip_requirements=_pins(*RUN_TIME),
     )
-    return register(info, name, CHAMPION, {**subject.tags, **tags}, description)
+    return register(info, name, CHAMPION, {**subject.tags, WEIGHTS: digest, **tags}, description)
 
 
 def input_example(group_names: Sequence[str]) -> pd.DataFrame:
@@ -168,12 +181,16 @@ def load_champion(name: str = HYPERFORGET) -> Champion:
     Raises:
         BadRequest: there is none; says which command makes one.
     """
-    otherwise = "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
-    return load_hypernetwork(version_at(name, CHAMPION, otherwise))
+    return load_hypernetwork(version_at(name, CHAMPION, ANOTHER_CHAMPION))
 
 
 def load_hypernetwork(version: ModelVersion) -> Champion:
-    """A registered hypernetwork, whether or not it is the one in production."""
+    """A registered hypernetwork, whether or not it is the one in production.
+
+    Raises:
+        BadRequest: it was withdrawn.
+    """
+    refuse_withdrawn(version, ANOTHER_CHAMPION)
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
     return Champion(model.hypernetwork, model.reference, model.template, version)
 
@@ -188,8 +205,12 @@ def register_classifier(
         tags: its evidence; added are the spec, the subject and the digests of weights and file.
 
     Raises:
-        BadRequest: the registered model of that name has classifiers of another subject.
+        BadRequest: the registered model of that name has classifiers of another subject; or a classifier of the very same
+            weights was withdrawn, or the hypernetwork was while this was at work.
     """
+    refuse_again(WEIGHTS, classifier.digest)
+    if (now := still_there(str(champion))) is not None:
+        refuse_withdrawn(now, ANOTHER_CHAMPION)
     name, subject = classifier_name(champion.version.name), _subject(champion.hypernetwork)
     if not belongs(name, subject):
         raise BadRequest(f"the registered model {name} is of other data or another network than {subject}")
@@ -238,8 +259,10 @@ def classifier_of(version: ModelVersion) -> OnnxClassifier:
     """A registered classifier, if it is what was audited.
 
     Raises:
+        BadRequest: it was withdrawn.
         DamagedArtifact: its spec, weights or file are not those that its tags say.
     """
+    refuse_withdrawn(version)
     uri = f"models:/{version.name}/{version.version}"
     classifier = OnnxClassifier.read(Path(mlflow.artifacts.download_artifacts(uri)) / "model.onnx")
     classifier.check()

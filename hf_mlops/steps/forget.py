@@ -27,8 +27,9 @@ from hf_mlops.export.weights import to_onnx, verify
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
-from hf_mlops.registry.names import POISON_PICTURE, VERSION, alias_of
+from hf_mlops.registry.names import FINGERPRINT, HYPERNETWORK, POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
+from hf_mlops.registry.versions import refuse_again
 from hf_mlops.report.backdoor import Backdoor
 from hf_mlops.steps.retrain import Retrain, retrained_by
 from hf_mlops.steps.step import Step, made_by, once
@@ -108,6 +109,7 @@ class Forget(Step):
         return load_start(self.sampling.start, self.champion.hypernetwork.target) if self.sampling.start else None
 
     def run(self) -> Run:
+        refuse_again(FINGERPRINT, self.fingerprint)
         target, dataset, spec = self.champion.hypernetwork.target, self.dataset, self.spec
         start = self.start
         if not self._retrained:
@@ -163,7 +165,7 @@ class Forget(Step):
             expected = target.logits(weights[None], dataset.test.images)[0]
         difference = verify(classifier, dataset.test.images, expected)
         tags = {
-            "hypernetwork": made_from,
+            HYPERNETWORK: made_from,
             "sampling": {**self._sampling, "n": 1, "seed": samples.seeds[kept]},  # gives these very weights again
             "gates": asdict(self.gates),
             **made_by(self),

@@ -19,7 +19,7 @@ from hf_mlops.registry.models import load_hypernetwork
 from hf_mlops.registry.names import CHAMPION, VERSION, alias_of
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.store import shown
-from hf_mlops.registry.versions import serving, still_there
+from hf_mlops.registry.versions import refuse_withdrawn, serving, still_there
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
@@ -101,8 +101,15 @@ class Main(Step):
 
 
 def is_registered(run: Run) -> bool:
-    """Whether the version that a run has registered is still there."""
-    return VERSION in run.data.tags and still_there(run.data.tags[VERSION]) is not None
+    """Whether the version that a run has registered is still there.
+
+    Raises:
+        BadRequest: it was withdrawn: neither is it used again, nor another made by the way.
+    """
+    version = still_there(run.data.tags[VERSION]) if VERSION in run.data.tags else None
+    if version is not None:
+        refuse_withdrawn(version)
+    return version is not None
 
 
 def version_of(run: Run) -> ModelVersion:

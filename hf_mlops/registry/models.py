@@ -28,6 +28,7 @@ from hf_mlops.export.weights import onnx_template, read_weights
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import flavour, pyfunc
+from hf_mlops.registry.lineage import origin, told_by
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
 from hf_mlops.registry.request import LOSSES, WHOLE_NUMBERS
 from hf_mlops.registry.runs import say_what_is_stored
@@ -143,6 +144,7 @@ def register_hypernetwork(
 
     Args:
         folder: an empty place on disk to gather the model's files in.
+        description: its lineage is added.
 
     Raises:
         BadRequest: the very same one was withdrawn.
@@ -164,7 +166,9 @@ def register_hypernetwork(
         input_example=input_example(hypernetwork.groups.names),
         pip_requirements=_pins(*RUN_TIME),
     )
-    return register(info, name, CHAMPION, {**subject.tags, WEIGHTS: digest, **tags}, description)
+    about = {**subject.tags, WEIGHTS: digest, **tags}
+    comes_from = told_by(about, name, info.run_id).in_markdown()
+    return register(info, name, CHAMPION, about, f"{description}\n\n{comes_from}")
 
 
 def input_example(group_names: Sequence[str]) -> pd.DataFrame:
@@ -202,7 +206,8 @@ def register_classifier(
 
     Args:
         champion: what it was sampled from, whose subject is the classifier's.
-        tags: its evidence; added are the spec, the subject and the digests of weights and file.
+        tags: its evidence; added are the spec, the subject, its lineage and the digests of weights and file.
+        description: its lineage is added.
 
     Raises:
         BadRequest: the registered model of that name has classifiers of another subject; or a classifier of the very same
@@ -227,9 +232,11 @@ def register_classifier(
         input_example={INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
-    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest, **tags}
+    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
+    about |= origin(champion.version) | tags
     text = {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in about.items()}
-    return register(info, name, alias_of(spec.slug), text, description)
+    comes_from = told_by(text, name, info.run_id).in_markdown()
+    return register(info, name, alias_of(spec.slug), text, f"{description}\n\n{comes_from}")
 
 
 def find_classifier(forget: str, hypernetwork: str = HYPERFORGET) -> ModelVersion:

@@ -27,7 +27,7 @@ from hf_mlops.export.weights import to_onnx, verify
 from hf_mlops.hypernet.model import DEFAULT_START_TIME, DEFAULT_STEPS, Samples
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
-from hf_mlops.registry.names import FINGERPRINT, HYPERNETWORK, POISON_PICTURE, VERSION, alias_of
+from hf_mlops.registry.names import FINGERPRINT, POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.registry.versions import refuse_again
 from hf_mlops.report.backdoor import Backdoor
@@ -165,7 +165,6 @@ class Forget(Step):
             expected = target.logits(weights[None], dataset.test.images)[0]
         difference = verify(classifier, dataset.test.images, expected)
         tags = {
-            HYPERNETWORK: made_from,
             "sampling": {**self._sampling, "n": 1, "seed": samples.seeds[kept]},  # gives these very weights again
             "gates": asdict(self.gates),
             **made_by(self),
@@ -173,7 +172,7 @@ class Forget(Step):
             "onnx_difference": f"{difference:.2g}",
             **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
         }
-        description = f"Classifier of {dataset.name} sampled by {made_from} as if retrained without: {self.spec}."
+        description = f"Classifier of {dataset.name}, as if retrained without: {self.spec}."
         return register_classifier(classifier, self.champion, self.spec, tags, description)
 
 

@@ -25,7 +25,7 @@ from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.hypernet.training import train_hypernetwork
 from hf_mlops.population.population import Population
 from hf_mlops.registry.models import register_hypernetwork
-from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, FINGERPRINT, POPULATION, RESUMABLE, VERSION
+from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, FINGERPRINT, POPULATION, RESUMABLE, TARGETS_RUN, VERSION
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
 from hf_mlops.registry.versions import refuse_again
 from hf_mlops.steps.step import Step, made_by
@@ -90,7 +90,7 @@ class Hypernet(Step):
                 hypernetwork,
                 reference,
                 Path(folder) / "model",
-                {"variant": config.variant, "space": config.space, **made_by(self)},
+                {"variant": config.variant, "space": config.space, TARGETS_RUN: self.targets.info.run_id, **made_by(self)},
                 f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
                 " `predict` samples classifiers that behave as if retrained without the groups in the column `forget`.",
             )

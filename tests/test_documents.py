@@ -15,7 +15,7 @@ from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from hf_mlops import Dataset
-from projects import doctor, evaluate, export, forget, hypernet, main, poison_demo, rollback, targets, withdraw
+from projects import deployed, doctor, evaluate, export, forget, hypernet, main, poison_demo, rollback, targets, withdraw
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,6 +30,7 @@ COMMANDS = {
     "export": export.command,
     "poison-demo": poison_demo.command,
     "doctor": doctor.command,
+    "deployed": deployed.command,
     "rollback": rollback.command,
     "withdraw": withdraw.command,
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would wait for each other
@@ -69,4 +71,24 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowClient]:
     from commands import store_in
 
     with store_in(tmp_path_factory.mktemp("store")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of an empty store: to make one takes seconds."""
+    import mlflow
+
+    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def store(empty: Path, tmp_path: Path) -> Iterator[MlflowClient]:
+    """A fresh MLflow store for each test."""
+    from commands import store_in
+
+    shutil.copy(empty, tmp_path / "mlflow.db")
+    with store_in(tmp_path) as client:
         yield client

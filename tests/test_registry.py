@@ -232,7 +232,10 @@ def test_bad_requests_are_invalid_parameter_values(
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
     version = load_champion().version
-    assert version.tags == {"variant": "dihyfo-1", **SUBJECT, "hf_mlops.whole": "true"} and version.description == "A test."
+    tags = {"variant": "dihyfo-1", **SUBJECT, "weights_sha256": version.tags["weights_sha256"], "hf_mlops.whole": "true"}
+    assert version.tags == tags and version.description.startswith("A test.\n\nTrained by [run ")
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/hyperforget/{version.version}"))
+    assert version.tags["weights_sha256"] == sha256(next(folder.rglob("hypernetwork.safetensors")))
     info, options = champion.metadata, ["n_samples", "seed", "steps", "retain_loss", "forget_loss", "output"]
     assert [column.name for column in info.get_input_schema()] == ["forget", *options]
     assert [param.name for param in info.get_params_schema()] == options
@@ -303,6 +306,8 @@ def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
         "seed": "3",
         "weights_sha256": classifier.digest,
         "file_sha256": sha256(file),
+        "hypernetwork": "hyperforget/1",
+        "hf_mlops.hypernet_run": load_champion().version.run_id,
         **SUBJECT,
         "hf_mlops.whole": "true",
     }

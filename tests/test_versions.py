@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
-from commands import store_in
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models.model import ModelInfo
-from mlflow.pyfunc import PythonModel
+from registering import DIGITS, logged, registered
 
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.registry.models import find_classifier
@@ -21,11 +16,9 @@ from hf_mlops.registry.names import CHECKPOINT, FORGET, RESUMABLE, WHOLE
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.versions import (
     Subject,
-    belongs,
     classifier_name,
     delete,
     model_for,
-    register,
     serving,
     still_there,
     subject_of,
@@ -34,43 +27,9 @@ from hf_mlops.registry.versions import (
 from hf_mlops.steps.doctor import findings
 from hf_mlops.steps.hypernet import Checkpoints
 
-DIGITS = Subject("digits", "d1", "mlp-16", "*")
 MNIST = Subject("mnist", "m1", "mlp-32", "*")
 SHARDS = Subject("digits", "d3", "mlp-16", "*", "shard:4")
 POISON = Subject("digits", "d4", "mlp-16", "*", "shard:4+poison:patch:0.05")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of an empty store: to make one takes seconds."""
-    file = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{file}").search_experiments()
-    return file
-
-
-@pytest.fixture
-def store(empty: Path, tmp_path: Path) -> Iterator[mlflow.MlflowClient]:
-    """A fresh store for each test."""
-    shutil.copy(empty, tmp_path / "mlflow.db")
-    with store_in(tmp_path) as client:
-        yield client
-
-
-class Answer(PythonModel):
-    """The least that can be registered."""
-
-    def predict(self, context: object, model_input: list[str], params: object = None) -> list[str]:
-        return model_input
-
-
-def logged() -> ModelInfo:
-    return mlflow.pyfunc.log_model(name="model", python_model=Answer(), pip_requirements=[])
-
-
-def registered(name: str, alias: str = "champion", **tags: str) -> ModelVersion:
-    belongs(name, DIGITS)
-    with mlflow.start_run():
-        return register(logged(), name, alias, tags, "A test.")
 
 
 def test_whoever_comes_first_has_the_plain_name_and_others_get_their_own(store: mlflow.MlflowClient) -> None:

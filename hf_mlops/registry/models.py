@@ -22,6 +22,7 @@ from torch import Tensor
 
 import hf_mlops
 from hf_mlops.audit.reference import Reference
+from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.export.hypernetwork import to_onnx_hypernetwork
@@ -29,6 +30,7 @@ from hf_mlops.export.weights import read_weights
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import flavour, pyfunc
+from hf_mlops.registry.lineage import origin, told_by
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
 from hf_mlops.registry.request import LOSSES, OPTIONS, OUTPUT, OUTPUTS, WHOLE_NUMBERS
 from hf_mlops.registry.runs import say_what_is_stored
@@ -38,7 +40,10 @@ from hf_mlops.registry.versions import (
     belongs,
     classifier_name,
     model_for,
+    refuse_again,
+    refuse_withdrawn,
     register,
+    still_there,
     subject_of,
     version_at,
     version_named,
@@ -51,6 +56,8 @@ from hf_mlops.serving.hypernetwork import OnnxHypernetwork
 RUN_TIME = (
     *("mlflow", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "array-api-compat", "lazy-loader", "jaxtyping"),
 )
+
+ANOTHER_CHAMPION = "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
 
 # It tells what is asked for and answered; what a request may hold is for request.py to say, and MLflow is to let it through:
 # lists of specs have no column, and a client may write a whole number as 4.0.
@@ -115,13 +122,15 @@ def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
         source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
 
     Raises:
-        BadRequest: nothing there, or another architecture.
+        BadRequest: nothing there, another architecture, or a classifier that was withdrawn.
         DamagedArtifact: a classifier of this package that is not what was audited.
     """
     file = Path(source)
     if source.startswith("models:/"):
         try:
             version = version_named(source)
+            if version is not None:
+                refuse_withdrawn(version, "allowed: another classifier to stay near")
             if version is not None and FILE in version.tags:
                 classifier_of(version)
             file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
@@ -154,10 +163,16 @@ def register_hypernetwork(
     Args:
         class_names: what the logits of its classifiers mean.
         folder: an empty place on disk to gather the model's files in.
+        description: its lineage is added.
+
+    Raises:
+        BadRequest: the very same one was withdrawn.
     """
     subject = _subject(hypernetwork)
     name = model_for(subject)
     hypernetwork.save(folder)
+    digest = sha256(folder / "hypernetwork.safetensors")
+    refuse_again(WEIGHTS, digest)
     reference.save(folder)
     run = mlflow.active_run()
     to_onnx_hypernetwork(hypernetwork, class_names, run.info.run_id if run else "").save(folder)
@@ -171,7 +186,9 @@ def register_hypernetwork(
         input_example=input_example(hypernetwork.groups.names),
         pip_requirements=_pins(*RUN_TIME),
     )
-    return register(info, name, CHAMPION, {**subject.tags, **tags}, description)
+    about = {**subject.tags, WEIGHTS: digest, **tags}
+    comes_from = told_by(about, name, info.run_id).in_markdown()
+    return register(info, name, CHAMPION, about, f"{description}\n\n{comes_from}")
 
 
 def input_example(group_names: Sequence[str]) -> pd.DataFrame:
@@ -188,12 +205,16 @@ def load_champion(name: str = HYPERFORGET) -> Champion:
     Raises:
         BadRequest: there is none; says which command makes one.
     """
-    otherwise = "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
-    return load_hypernetwork(version_at(name, CHAMPION, otherwise))
+    return load_hypernetwork(version_at(name, CHAMPION, ANOTHER_CHAMPION))
 
 
 def load_hypernetwork(version: ModelVersion) -> Champion:
-    """A registered hypernetwork, whether or not it is the one in production."""
+    """A registered hypernetwork, whether or not it is the one in production.
+
+    Raises:
+        BadRequest: it was withdrawn.
+    """
+    refuse_withdrawn(version, ANOTHER_CHAMPION)
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
     return Champion(model.hypernetwork, Hypernetwork.load(model.folder), Reference.load(model.folder), version)
 
@@ -205,11 +226,16 @@ def register_classifier(
 
     Args:
         champion: what it was sampled from, whose subject is the classifier's.
-        tags: its evidence; added are the spec, the subject and the digests of weights and file.
+        tags: its evidence; added are the spec, the subject, its lineage and the digests of weights and file.
+        description: its lineage is added.
 
     Raises:
-        BadRequest: the registered model of that name has classifiers of another subject.
+        BadRequest: the registered model of that name has classifiers of another subject; or a classifier of the very same
+            weights was withdrawn, or the hypernetwork was while this was at work.
     """
+    refuse_again(WEIGHTS, classifier.digest)
+    if (now := still_there(str(champion))) is not None:
+        refuse_withdrawn(now, ANOTHER_CHAMPION)
     name, subject = classifier_name(champion.version.name), _subject(champion.hypernetwork)
     if not belongs(name, subject):
         raise BadRequest(f"the registered model {name} is of other data or another network than {subject}")
@@ -226,9 +252,11 @@ def register_classifier(
         input_example={classifiers.INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
-    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest, **tags}
+    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
+    about |= origin(champion.version) | tags
     text = {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in about.items()}
-    return register(info, name, alias_of(spec.slug), text, description)
+    comes_from = told_by(text, name, info.run_id).in_markdown()
+    return register(info, name, alias_of(spec.slug), text, f"{description}\n\n{comes_from}")
 
 
 def find_classifier(forget: str, hypernetwork: str = HYPERFORGET) -> ModelVersion:
@@ -258,8 +286,10 @@ def classifier_of(version: ModelVersion) -> OnnxClassifier:
     """A registered classifier, if it is what was audited.
 
     Raises:
+        BadRequest: it was withdrawn.
         DamagedArtifact: its spec, weights or file are not those that its tags say.
     """
+    refuse_withdrawn(version)
     uri = f"models:/{version.name}/{version.version}"
     classifier = OnnxClassifier.read(Path(mlflow.artifacts.download_artifacts(uri)) / "model.onnx")
     classifier.check()

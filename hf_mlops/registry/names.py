@@ -23,16 +23,26 @@ ALIVE = "hf_mlops.alive"  # when that last gave a sign of life, seconds since 19
 RESUMABLE = "hf_mlops.resumable"  # "true": training can go on from it
 CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
 VERSION = "hf_mlops.version"  # the version of a registered model that it made
+HYPERNET_RUN = "hf_mlops.hypernet_run"  # the run that trained the hypernetwork; of a run of `main`: its run of that step
+TARGETS_RUN = "hf_mlops.targets_run"  # the run that trained the population; likewise
+WITHDRAWN = "hf_mlops.withdrawn"  # when a version was withdrawn, ISO 8601 in UTC; absent: it was not
+REASON = "hf_mlops.withdrawn_reason"  # why it was
+SERVED = "hf_mlops.withdrawn_from"  # the aliases that it had until then, joined by commas
+
+WEIGHTS = "weights_sha256"  # of a classifier's parameters; of a hypernetwork's file
 
 # tags of a version of a classifier
 FORGET = "forget"  # its forget spec; also the column of a request
-WEIGHTS = "weights_sha256"  # of its parameters
+HYPERNETWORK = "hypernetwork"  # the version that it was sampled from, by name and number
 FILE = "file_sha256"  # of its ONNX file
 
-# artifacts of a run, folders but for the last
+EXPORT_OF = "export.classifier"  # a parameter of a run: the version that `export` has taken out, by name and number
+
+# artifacts of a run, folders but for the last two
 POPULATION = "population"
 REFERENCE = "reference"
 CHECKPOINTS = "checkpoints"  # a folder in it for each step that one was kept at
+EXPORTED = "classifier.onnx"  # a file: the classifier that `export` has taken out
 POISON_PICTURE = "poison.png"  # a file: what classifiers call the images that an attacker is after
 
 

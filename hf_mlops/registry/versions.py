@@ -17,8 +17,22 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.poison import is_poisoned
 from hf_mlops.registry.liveness import is_at_work
-from hf_mlops.registry.names import ARCHITECTURE, CLASSIFIER, DATA_DIGEST, DATASET, GROUPING, HYPERFORGET, SCOPE, WHOLE
+from hf_mlops.registry.names import (
+    ARCHITECTURE,
+    CLASSIFIER,
+    DATA_DIGEST,
+    DATASET,
+    GROUPING,
+    HYPERFORGET,
+    REASON,
+    SCOPE,
+    SERVED,
+    WHOLE,
+    WITHDRAWN,
+)
 from hf_mlops.registry.store import describe, hasten, is_missing
+
+ANOTHER = "what is asked for would give it again; to make another on purpose ask for another seed, as by -P seed=1"
 
 
 @dataclass(frozen=True)
@@ -165,7 +179,7 @@ def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
         otherwise: what to do if there is none; for the error.
 
     Raises:
-        BadRequest: there is no such model or alias.
+        BadRequest: there is no such model or alias; says so if it was on a version that was withdrawn.
     """
     client = mlflow.MlflowClient()
     try:
@@ -173,6 +187,9 @@ def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
     except MlflowException as error:
         if not is_missing(error):
             raise
+    for version in newest_first(name):
+        if alias in version.tags.get(SERVED, "").split(","):
+            refuse_withdrawn(version, f"models:/{name}@{alias} is on no version since then: {otherwise}")
     others = [model.name for model in client.search_registered_models(f"name LIKE '{HYPERFORGET}%'") if model.aliases]
     there = f"; there are {', '.join(others)}" if others else ""
     raise BadRequest(f"{describe(mlflow.get_registry_uri())} has no model models:/{name}@{alias}{there}: {otherwise}")
@@ -185,6 +202,64 @@ def version_named(uri: str) -> ModelVersion | None:
     if at:
         return client.get_model_version_by_alias(name, alias)
     return client.get_model_version(*name.split("/")) if re.fullmatch(r"[^/]+/\d+", name) else None
+
+
+def newest_first(name: str) -> list[ModelVersion]:
+    """All versions of a registered model, by number."""
+    versions = mlflow.MlflowClient().search_model_versions(f"name = '{name}'")
+    return sorted(versions, key=lambda version: int(version.version), reverse=True)
+
+
+def find_version(text: str) -> ModelVersion:
+    """The version that is meant by `hyperforget-classifier/3` or `hyperforget-classifier@forget-7`.
+
+    Raises:
+        BadRequest: there is none, or the text is of another form.
+    """
+    try:
+        found = version_named(text)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        found = None
+    if found is None:
+        there = [name_of(one) for one in newest_first(re.split("[/@]", text.removeprefix("models:/"))[0])]
+        allowed = ", ".join(there) or "the name and number of a registered version, as hyperforget-classifier/3"
+        raise BadRequest(f"version = {text!r} is not there; allowed: {allowed}")
+    return found
+
+
+def name_of(version: ModelVersion) -> str:
+    """Name and number: `hyperforget/3`."""
+    return f"{version.name}/{version.version}"
+
+
+def why_withdrawn(version: ModelVersion) -> str:
+    """Of a version that was withdrawn: when and why."""
+    return f"{name_of(version)} was withdrawn at {version.tags[WITHDRAWN]}, because: {version.tags.get(REASON, '')}"
+
+
+def refuse_withdrawn(version: ModelVersion, otherwise: str = ANOTHER) -> None:
+    """Lets pass a version that was not withdrawn.
+
+    Args:
+        otherwise: what to do if it was; for the error.
+
+    Raises:
+        BadRequest: it was withdrawn; says when and why.
+    """
+    if WITHDRAWN in version.tags:
+        raise BadRequest(f"{why_withdrawn(version)}; {otherwise}")
+
+
+def refuse_again(tag: str, value: str) -> None:
+    """Lets pass what is about to be made, unless a version that bears this tag with this value was withdrawn.
+
+    Raises:
+        BadRequest: one was: it is not made again by the way.
+    """
+    for version in mlflow.MlflowClient().search_model_versions(f"tags.`{tag}` = '{value}'"):
+        refuse_withdrawn(version)
 
 
 def still_there(version: str) -> ModelVersion | None:

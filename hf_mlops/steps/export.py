@@ -14,8 +14,9 @@ from mlflow.entities.model_registry import ModelVersion
 from hf_mlops.base.artifact import whole_directory
 from hf_mlops.base.spec import slug_of
 from hf_mlops.registry.models import classifier_of
-from hf_mlops.registry.names import FORGET, alias_of
+from hf_mlops.registry.names import EXPORTED, FORGET, alias_of
 from hf_mlops.registry.runs import step_run
+from hf_mlops.registry.versions import name_of
 from hf_mlops.steps.step import Step
 
 
@@ -36,7 +37,7 @@ class Export(Step):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        return {"classifier": f"{self.version.name}/{self.version.version}", "output": str(self.output)}
+        return {"classifier": name_of(self.version), "output": str(self.output)}
 
     def run(self) -> Run:
         with step_run(self.name, self.fingerprint, self.inputs) as active:
@@ -44,8 +45,8 @@ class Export(Step):
             folder = self.output / alias_of(slug_of(self.version.tags[FORGET].split(",")))
             audit = {"name": self.version.name, "version": int(self.version.version), **self.version.tags}
             with whole_directory(folder) as partial:
-                (partial / "classifier.onnx").write_bytes(classifier.data)
+                (partial / EXPORTED).write_bytes(classifier.data)
                 (partial / "audit.json").write_text(json.dumps(audit, indent=2))
             mlflow.log_artifacts(str(folder))
-            print(f"exported    {folder}/classifier.onnx, with its audit in {folder}/audit.json")
+            print(f"exported    {folder}/{EXPORTED}, with its audit in {folder}/audit.json")
         return active

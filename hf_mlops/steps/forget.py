@@ -27,8 +27,9 @@ from hf_mlops.export.weights import to_onnx, verify
 from hf_mlops.hypernet.model import DEFAULT_START_TIME
 from hf_mlops.population.target import Target
 from hf_mlops.registry.models import Champion, load_start, register_classifier
-from hf_mlops.registry.names import POISON_PICTURE, VERSION, alias_of
+from hf_mlops.registry.names import FINGERPRINT, POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
+from hf_mlops.registry.versions import refuse_again
 from hf_mlops.report.backdoor import Backdoor
 from hf_mlops.serving.sampler import DEFAULT_STEPS, Samples, Wanted
 from hf_mlops.steps.retrain import Retrain, retrained_by
@@ -109,6 +110,7 @@ class Forget(Step):
         return load_start(self.sampling.start, self.champion.hypernetwork.target) if self.sampling.start else None
 
     def run(self) -> Run:
+        refuse_again(FINGERPRINT, self.fingerprint)
         target, dataset, spec = self.champion.hypernetwork.target, self.dataset, self.spec
         start = self.start
         if not self._retrained:
@@ -172,7 +174,6 @@ class Forget(Step):
             expected = target.logits(weights[None], dataset.test.images)[0]
         difference = verify(classifier, dataset.test.images, expected)
         tags = {
-            "hypernetwork": made_from,
             "sampling": {**self._sampling, "n": 1, "seed": samples.seeds[kept]},  # gives these very weights again
             "gates": asdict(self.gates),
             **made_by(self),
@@ -180,7 +181,7 @@ class Forget(Step):
             "onnx_difference": f"{difference:.2g}",
             **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
         }
-        description = f"Classifier of {dataset.name} sampled by {made_from} as if retrained without: {self.spec}."
+        description = f"Classifier of {dataset.name}, as if retrained without: {self.spec}."
         return register_classifier(classifier, self.champion, self.spec, tags, description)
 
 

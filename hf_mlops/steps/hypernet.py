@@ -25,8 +25,9 @@ from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.hypernet.training import train_hypernetwork
 from hf_mlops.population.population import Population
 from hf_mlops.registry.models import register_hypernetwork
-from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, POPULATION, RESUMABLE, VERSION
+from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, FINGERPRINT, POPULATION, RESUMABLE, TARGETS_RUN, VERSION
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
+from hf_mlops.registry.versions import refuse_again
 from hf_mlops.steps.step import Step, made_by
 
 
@@ -63,6 +64,7 @@ class Hypernet(Step):
 
     def run(self) -> Run:
         config, dataset, device = self.config, self.dataset, self.device
+        refuse_again(FINGERPRINT, self.fingerprint)
         population = Population.load(artifacts_of(self.targets, POPULATION))
         dataset.require(population.made_from)
         made_of = {"dataset": dataset.name, "device": device, "targets_run": self.targets.info.run_id}
@@ -89,7 +91,7 @@ class Hypernet(Step):
                 reference,
                 dataset.class_names,
                 Path(folder) / "model",
-                {"variant": config.variant, "space": config.space, **made_by(self)},
+                {"variant": config.variant, "space": config.space, TARGETS_RUN: self.targets.info.run_id, **made_by(self)},
                 f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
                 " `predict` samples classifiers that behave as if retrained without the groups in the column `forget`.",
             )

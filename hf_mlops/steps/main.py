@@ -15,11 +15,12 @@ from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.recipes import Recipe
 from hf_mlops.population.executor import Engine
+from hf_mlops.registry.lineage import link_to
 from hf_mlops.registry.models import load_hypernetwork
 from hf_mlops.registry.names import CHAMPION, VERSION, alias_of
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.store import shown
-from hf_mlops.registry.versions import serving, still_there
+from hf_mlops.registry.versions import name_of, refuse_withdrawn, serving, still_there
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
@@ -91,7 +92,7 @@ class Main(Step):
             print("\n== export")
             Export(classifier, self.output).run()
             mlflow.log_metrics({**evaluation.data.metrics, **forget.data.metrics})
-            mlflow.set_tag("mlflow.note.content", f"{link_to(classifier)}, sampled from {link_to(champion.version)}.")
+            mlflow.set_tag("mlflow.note.content", f"{link_to(name_of(classifier))}, sampled from {link_to(str(champion))}.")
             for version, alias in ((champion.version, CHAMPION), (classifier, alias_of(self.spec.slug))):
                 print(f"\n{serving(version, alias)}")
             uri = shown(mlflow.get_tracking_uri())
@@ -101,8 +102,15 @@ class Main(Step):
 
 
 def is_registered(run: Run) -> bool:
-    """Whether the version that a run has registered is still there."""
-    return VERSION in run.data.tags and still_there(run.data.tags[VERSION]) is not None
+    """Whether the version that a run has registered is still there.
+
+    Raises:
+        BadRequest: it was withdrawn: neither is it used again, nor another made by the way.
+    """
+    version = still_there(run.data.tags[VERSION]) if VERSION in run.data.tags else None
+    if version is not None:
+        refuse_withdrawn(version)
+    return version is not None
 
 
 def version_of(run: Run) -> ModelVersion:
@@ -110,8 +118,3 @@ def version_of(run: Run) -> ModelVersion:
     version = still_there(run.data.tags[VERSION])
     assert version is not None
     return version
-
-
-def link_to(version: ModelVersion) -> str:
-    """A version of a registered model as a link in MLflow's pages."""
-    return f"[{version.name}/{version.version}](#/models/{version.name}/versions/{version.version})"

@@ -1,0 +1,284 @@
+"""What is withdrawn serves nothing, by alias or by number, and is not made again by the way; its record stays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from commands import run, store_in, tracking
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from registering import DIGITS, aliases, registered
+from test_steps import GATES, TEN, a_champion, a_run
+
+from benchmarks.servers import tracking_server
+from hf_mlops import Dataset, ForgetSpec, HypernetConfig, Hypernetwork, OnnxClassifier, Reference, to_onnx
+from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry.models import (
+    Champion,
+    classifier_of,
+    find_classifier,
+    load_champion,
+    load_hypernetwork,
+    load_start,
+    register_classifier,
+    register_hypernetwork,
+)
+from hf_mlops.registry.names import FINGERPRINT, FORGET, REASON, SERVED, VERSION, WEIGHTS, WHOLE, WITHDRAWN
+from hf_mlops.registry.runs import step_run
+from hf_mlops.registry.versions import find_version, version_at
+from hf_mlops.registry.withdrawal import withdraw
+from hf_mlops.steps.export import Export
+from hf_mlops.steps.forget import Forget, Sampling
+from hf_mlops.steps.hypernet import Hypernet
+from hf_mlops.steps.main import is_registered
+
+WHY = "the customer's contract: it's over"
+SAID = rf"was withdrawn at \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00, because: {re.escape(WHY)}"
+
+
+def a_classifier(spec: str = "7", **tags: str) -> ModelVersion:
+    return registered("hyperforget-classifier", f"forget-{spec}", **{**DIGITS.tags, FORGET: spec, **tags})
+
+
+def number(version: ModelVersion) -> str:
+    return f"models:/{version.name}/{version.version}"
+
+
+def test_a_withdrawn_version_has_no_alias_and_a_reason_and_cannot_be_loaded_by_its_number(store: mlflow.MlflowClient) -> None:
+    first, second = a_classifier("3"), a_classifier("7")
+    store.set_registered_model_alias(second.name, "eu", second.version)
+    mlflow.pyfunc.load_model(number(second))
+    (done,) = withdraw(second, f"  {WHY}\n")
+    assert aliases() == {"forget-3": "1"}
+    assert done.tags == {
+        **second.tags,
+        REASON: WHY,
+        SERVED: "eu,forget-7",
+        WITHDRAWN: done.tags[WITHDRAWN],
+    }
+    with pytest.raises(MlflowException, match=f"hyperforget-classifier/2 {SAID}"):
+        mlflow.pyfunc.load_model(number(second))
+    mlflow.pyfunc.load_model(number(first))
+
+
+def test_withdrawing_again_changes_nothing_and_ends_what_broke_off(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = a_classifier()
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mlflow.MlflowClient, "delete_registered_model_alias", killed)
+    with pytest.raises(KeyboardInterrupt):
+        withdraw(version, WHY)
+    monkeypatch.undo()
+    tags = find_version("hyperforget-classifier/1").tags
+    assert aliases() == {"forget-7": "1"} and re.match(SAID, f"was withdrawn at {tags[WITHDRAWN]}, because: {tags[REASON]}")
+    with pytest.raises(BadRequest, match=SAID):
+        classifier_of(find_version("hyperforget-classifier/1"))
+    for _ in range(2):
+        (done,) = withdraw(find_version("hyperforget-classifier/1"), "another reason")
+        assert done.tags == tags and not aliases()
+        with pytest.raises(MlflowException, match=SAID):
+            mlflow.pyfunc.load_model(number(version))
+
+
+def test_copies_and_second_registrations_of_the_same_weights_are_withdrawn_with_it(store: mlflow.MlflowClient) -> None:
+    version, again, other = (a_classifier(**{WEIGHTS: digest}) for digest in ("a", "a", "b"))
+    copied = store.copy_model_version(number(version), "production")
+    store.set_registered_model_alias("production", "live", copied.version)
+    done = withdraw(version, WHY)
+    assert {(one.name, str(one.version)) for one in done} == {
+        ("hyperforget-classifier", "1"),
+        ("hyperforget-classifier", "2"),
+        ("production", "1"),
+    }
+    assert not aliases("production") and aliases() == {"forget-7": "3"}
+    for gone in (version, again, copied):
+        with pytest.raises(MlflowException, match=SAID):
+            mlflow.pyfunc.load_model(number(gone))
+    mlflow.pyfunc.load_model(number(other))
+
+
+def test_the_copy_of_a_version_without_a_digest_is_known_by_its_place(store: mlflow.MlflowClient) -> None:
+    version, other = registered("hyperforget", **DIGITS.tags), registered("hyperforget", **DIGITS.tags)
+    copied = store.copy_model_version(number(version), "production")
+    assert [one.name for one in withdraw(copied, WHY)] == ["production", "hyperforget"]
+    mlflow.pyfunc.load_model(number(other))
+
+
+def test_what_export_has_left_in_the_store_is_deleted(store: mlflow.MlflowClient, tmp_path: Path) -> None:
+    versions = [a_classifier(), a_classifier()]
+    (tmp_path / "classifier.onnx").write_bytes(b"weights")
+    (tmp_path / "audit.json").write_text("{}")
+    runs = []
+    for version in versions:
+        step = Export(version, tmp_path)
+        with step_run(step.name, step.fingerprint, step.inputs) as active:
+            for file in ("classifier.onnx", "audit.json"):
+                mlflow.log_artifact(str(tmp_path / file))
+            runs.append(active.info.run_id)
+    withdraw(versions[0], WHY)
+    kept = [{file.path for file in store.list_artifacts(one)} for one in runs]
+    assert kept == [{"audit.json"}, {"audit.json", "classifier.onnx"}]
+
+
+@pytest.mark.parametrize("reason", ["", " \n", "x" * 1001])
+def test_a_reason_must_be_given(store: mlflow.MlflowClient, reason: str) -> None:
+    version = a_classifier()
+    with pytest.raises(BadRequest, match="is not allowed; allowed: a text of 1 to 1000 characters"):
+        withdraw(version, reason)
+    assert aliases() and find_version("hyperforget-classifier/1").tags == version.tags
+
+
+def test_only_versions_of_this_package_that_are_whole_are_withdrawn(store: mlflow.MlflowClient) -> None:
+    for tags in ({}, {**DIGITS.tags}):
+        version = registered("hyperforget", **tags)
+        store.set_model_version_tag("hyperforget", version.version, WHOLE, "false" if tags else "true")
+        with pytest.raises(BadRequest, match=rf"version = 'hyperforget/{version.version}' is not allowed"):
+            withdraw(find_version(f"hyperforget/{version.version}"), WHY)
+        mlflow.pyfunc.load_model(number(version))
+
+
+def test_the_command_says_what_was_withdrawn_and_what_was_sampled_from_it(store: mlflow.MlflowClient) -> None:
+    registered("hyperforget", **DIGITS.tags)
+    for spec in ("3", "7", "8"):
+        a_classifier(spec, hypernetwork="hyperforget/1" if spec != "8" else "hyperforget/10")
+    asked = ["--version=hyperforget-classifier@forget-3", f"--reason={WHY}"]
+    assert run("withdraw", *asked).exit_code == 0
+    done = run("withdraw", "--version=hyperforget/1", f"--reason={WHY}")
+    assert done.stdout.startswith("withdrawn   hyperforget/1, which had champion, at ") and WHY in done.stdout
+    assert "not withdrawn: hyperforget-classifier/2, which was sampled from it" in done.stdout
+    assert done.stdout.count("sampled from it") == 1
+    again = run("withdraw", "--version=hyperforget/1", "--reason=another")
+    assert again.stdout.startswith("already withdrawn   hyperforget/1") and WHY in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        ("", "version = '' is not there; allowed: the name and number of a registered version"),
+        ("absent/1", "version = 'absent/1' is not there; allowed: the name and number"),
+        ("hyperforget/7", "version = 'hyperforget/7' is not there; allowed: hyperforget/1"),
+        ("hyperforget@absent", "version = 'hyperforget@absent' is not there; allowed: hyperforget/1"),
+        ("hyperforget", "version = 'hyperforget' is not there; allowed: hyperforget/1"),
+    ],
+)
+def test_a_version_that_is_not_there_is_refused_with_those_there_are(
+    store: mlflow.MlflowClient, version: str, message: str
+) -> None:
+    registered("hyperforget", **DIGITS.tags)
+    done = run("withdraw", f"--version={version}", "--reason=why")
+    assert done.exit_code == BadRequest.status and message in done.stderr
+    assert aliases("hyperforget") == {"champion": "1"}
+
+
+def test_an_alias_that_was_withdrawn_from_is_missed_by_name_and_reason(store: mlflow.MlflowClient) -> None:
+    a_classifier("3")
+    withdraw(a_classifier("7"), "the first")
+    withdraw(a_classifier("7"), WHY)
+    with pytest.raises(BadRequest, match=rf"hyperforget-classifier/3 {SAID}; .*@forget-7 is on no version since then: run"):
+        find_classifier("7")
+    with pytest.raises(BadRequest, match="has no model models:/hyperforget-classifier@forget-8"):
+        version_at("hyperforget-classifier", "forget-8", "")
+    withdraw(registered("hyperforget", **DIGITS.tags), WHY)
+    with pytest.raises(BadRequest, match=rf"hyperforget/1 {SAID}; models:/hyperforget@champion is on no version"):
+        load_champion()
+
+
+def test_a_finished_run_whose_version_was_withdrawn_is_neither_used_again_nor_done_again(
+    store: mlflow.MlflowClient, digits: Dataset
+) -> None:
+    forget = Forget(a_champion(), digits, ForgetSpec.of([7], TEN), GATES, Sampling())
+    hypernet = Hypernet(HypernetConfig(), GATES, a_run("t1"), digits, "cpu")
+    for step, name in ((forget, "hyperforget-classifier"), (hypernet, "hyperforget")):
+        version = registered(name, **{**DIGITS.tags, FINGERPRINT: step.fingerprint})
+        with step_run(step.name, step.fingerprint, {}) as active:
+            mlflow.set_tag(VERSION, f"{name}/1")
+        done = store.get_run(active.info.run_id)
+        assert is_registered(done)
+        withdraw(version, WHY)
+        for ask in (lambda run=done: is_registered(run), step.run):
+            with pytest.raises(BadRequest, match=rf"{name}/1 {SAID}; .*to make another on purpose .* -P seed=1"):
+                ask()
+    assert len(store.search_runs([store.get_experiment_by_name("test").experiment_id], "tags.`hf_mlops.step` = 'forget'")) == 1
+
+
+@pytest.mark.slow
+def test_the_files_are_gone_from_a_server_that_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tracking_server(tmp_path) as server, tracking(f"http://{server.address}"):
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", mlflow.create_experiment("test"))
+        version = registered("hyperforget", **DIGITS.tags)
+        kept = tmp_path / "served"
+        assert list(kept.rglob("*.pkl"))
+        withdraw(version, WHY)
+        assert {file.name for file in kept.rglob("models/*/artifacts/*")} == {"MLmodel", "withdrawn.py"}
+        assert not list(kept.rglob("*.pkl"))
+        with pytest.raises(MlflowException, match=SAID):
+            mlflow.pyfunc.load_model(number(version))
+        withdraw(version, WHY)
+
+
+# what is withdrawn is a real one
+
+
+@pytest.fixture(scope="module")
+def champion(tmp_path_factory: pytest.TempPathFactory, hypernetwork: Hypernetwork, reference: Reference) -> Iterator[Champion]:
+    folder = tmp_path_factory.mktemp("store")
+    with store_in(folder):
+        with mlflow.start_run():
+            register_hypernetwork(hypernetwork, reference, folder / "model", {}, "A test.")
+        yield load_champion()
+
+
+def classifier_of_seed(champion: Champion, seed: int) -> OnnxClassifier:
+    samples = champion.hypernetwork.sample("7", seed=seed)
+    return to_onnx(champion.hypernetwork.target, samples.weights[0], samples.spec, TEN, template=champion.template)
+
+
+def register_seed(champion: Champion, seed: int) -> ModelVersion:
+    with mlflow.start_run():
+        return register_classifier(classifier_of_seed(champion, seed), champion, ForgetSpec.of([7], TEN), {}, "")
+
+
+@pytest.mark.slow
+def test_a_withdrawn_classifier_is_not_exported_stayed_near_or_registered_again_and_another_seed_is(champion: Champion) -> None:
+    version = register_seed(champion, 0)
+    withdraw(version, WHY)
+    version = find_version("hyperforget-classifier/1")
+    for ask in (
+        lambda: classifier_of(version),
+        lambda: load_start("models:/hyperforget-classifier/1", champion.hypernetwork.target),
+        lambda: register_seed(champion, 0),
+        lambda: Export(version, Path("out")).run(),
+    ):
+        with pytest.raises(BadRequest, match=rf"hyperforget-classifier/1 {SAID}"):
+            ask()
+    assert not aliases()
+    assert str(register_seed(champion, 1).version) == "2" and aliases() == {"forget-7": "2"}
+
+
+@pytest.mark.slow
+def test_a_withdrawn_hypernetwork_is_neither_loaded_nor_registered_again_and_what_it_samples_is_not_registered(
+    champion: Champion, hypernetwork: Hypernetwork, reference: Reference, tmp_path: Path
+) -> None:
+    withdraw(champion.version, WHY)
+
+    def register_again() -> None:
+        with mlflow.start_run():
+            register_hypernetwork(hypernetwork, reference, tmp_path / "model", {}, "A test.")
+
+    for ask in (
+        load_champion,
+        lambda: load_hypernetwork(find_version("hyperforget/1")),
+        lambda: register_seed(champion, 5),
+        register_again,
+    ):
+        with pytest.raises(BadRequest, match=rf"hyperforget/1 {SAID}"):
+            ask()
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'hyperforget'")) == 1

@@ -31,7 +31,7 @@ from hf_mlops.audit.detection import AUC, RATES
 from hf_mlops.audit.likelihood import Judged, likelihood_ratios, true_class_logits
 from hf_mlops.audit.worlds import halves
 from hf_mlops.compute.progress import Progress
-from hf_mlops.hypernet.model import DEFAULT_START_TIME
+from hf_mlops.serving.sampler import DEFAULT_START_TIME
 
 LEAST_AREA, MOST_EXCESS, MOST_TRUE = 0.57, 0.01, 0.015  # asked for: production's area, excess, true positives at 1 %
 BOOSTED = 4  # classifiers of a world that trees judge one by one

@@ -24,7 +24,7 @@ def command(model: str, dataset: str, data_dir: str, groups: str, n_samples: int
         sampling = {"n": n_samples, "seed": seed, "steps": steps}
         return options.print_configuration(model=model, dataset=dataset, data_dir=data_dir, groups=groups, evaluate=sampling)
     champion = load_champion(model)
-    data = trained_on(champion.hypernetwork.made_from, dataset, data_dir, groups)
+    data = trained_on(champion.onnx.made_from, dataset, data_dir, groups)
     Evaluate(champion, data, n_samples, seed, steps).run()
 
 

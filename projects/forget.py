@@ -49,8 +49,8 @@ def command(
         request = {"forget_class": forget_class, "model": model, "dataset": dataset, "data_dir": data_dir, "groups": groups}
         return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates), retrained=retrained)
     started, champion = time.monotonic(), load_champion(model)
-    spec = ForgetSpec.parse(forget_class, champion.hypernetwork.groups.names, allow_empty=False)
-    data = trained_on(champion.hypernetwork.made_from, dataset, data_dir, groups)
+    spec = ForgetSpec.parse(forget_class, champion.onnx.groups.names, allow_empty=False)
+    data = trained_on(champion.onnx.made_from, dataset, data_dir, groups)
     Forget(champion, data, spec, gates, sampling, retrained).run()
     print(f"took        {time.monotonic() - started:.1f} s after imports")
 

@@ -12,17 +12,17 @@ from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.steps.hypernet import Hypernet
 from hf_mlops.steps.targets import find_targets
-from projects import options
+from projects import options, training_options
 from projects.command import entry_point
 
 
 @click.command(help=__doc__)
 @entry_point
 @options.data
-@options.architecture
+@training_options.architecture
 @click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")
-@options.variant
-@options.space
+@training_options.variant
+@training_options.space
 @options.recipe_field("token_width", click.IntRange(min=0), "Coordinates in a token; 0: 128 raw parameters, or 16 latents.")
 @options.recipe_field("components", options.AT_LEAST_1, "Principal components: of a long row (raw), of all weights (latent).")
 @options.recipe_field("width", options.AT_LEAST_1, "Width of the transformer.")
@@ -31,7 +31,7 @@ from projects.command import entry_point
 @options.recipe_field("behaviour", click.FloatRange(0, 1000), "Weight of the behavioural loss.")
 @options.gates
 @options.seed
-@options.device
+@training_options.device
 @options.dry_run
 def command(
     dataset: str,

@@ -14,20 +14,20 @@ from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.executor import Engine
 from hf_mlops.steps.main import Main
-from projects import options
+from projects import options, training_options
 from projects.command import entry_point
 
 
 @click.command(help=__doc__)
 @entry_point
 @options.data
-@options.architecture
-@options.scope
-@options.runs
+@training_options.architecture
+@training_options.scope
+@training_options.runs
 @options.recipe_field("target_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
-@options.held_out_pairs
-@options.variant
-@options.space
+@training_options.held_out_pairs
+@training_options.variant
+@training_options.space
 @options.recipe_field("hypernet_steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.")
 @options.forget(
     "Forget spec of the classifier to register: names of groups, joined by commas; by default 7 of digits.", required=False
@@ -36,8 +36,8 @@ from projects.command import entry_point
 @options.gates
 @options.retrained
 @options.seed
-@options.device
-@options.engines
+@training_options.device
+@training_options.engines
 @options.dry_run
 def command(
     dataset: str,

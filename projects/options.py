@@ -12,18 +12,12 @@ from typing import Any
 import click
 
 from hf_mlops.audit.gates import Gates
-from hf_mlops.compute.device import DEVICES
 from hf_mlops.data.group_files import is_group_file
 from hf_mlops.data.grouping import ALLOWED as GROUPINGS
 from hf_mlops.data.loading import ALLOWED, DATA_DIR_VARIABLE, READERS
-from hf_mlops.hypernet.model import DEFAULT_START_TIME
-from hf_mlops.hypernet.spaces import SPACES
-from hf_mlops.population.config import PopulationConfig
-from hf_mlops.population.executor import ENGINES, Engine
-from hf_mlops.population.networks import ALLOWED as NETWORKS
 from hf_mlops.registry.names import HYPERFORGET
-from hf_mlops.serving.sampler import DEFAULT_STEPS, MAX_SAMPLES
-from hf_mlops.serving.signal import VARIANTS
+from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, MAX_SAMPLES
+from hf_mlops.steps.forget import Sampling
 from projects.policy import VARIABLE, within_policy
 
 
@@ -92,41 +86,7 @@ data_dir_option = click.option(
     default="",
     help=f"Folder with the files of published data sets; by default {DATA_DIR_VARIABLE}, else they are downloaded.",
 )
-architecture = click.option(
-    "--architecture", default="", metavar="NAME", help=f"Target network: {NETWORKS}. [default: the data set's recipe]"
-)
-scope = field(
-    PopulationConfig,
-    "scope",
-    click.STRING,
-    "Parameters that are generated: patterns over their names, joined by commas; the others stay as initialised.",
-    metavar="PATTERNS",
-)
-runs = recipe_field("runs", AT_LEAST_1, "Targets that the hypernetwork learns from.")
-held_out_pairs = recipe_field(
-    "held_out_pairs",
-    click.FloatRange(0, 0.5),
-    "Share of the pairs of groups that no training run forgets together, to show how such sets fare; 0 for production.",
-)
-variant = recipe_field("variant", click.Choice(VARIANTS), "What the hypernetwork is conditioned on.")
-space = recipe_field("space", click.Choice(list(SPACES)), "Coordinates that diffusion runs in.")
-device = click.option(
-    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to compute; auto: a GPU if any."
-)
-engine_name = field(
-    Engine, "name", click.Choice(ENGINES), "Where targets are trained: in this process, or on Ray.", flag="engine"
-)
-ray_address = click.option(
-    "--ray-address", default="", metavar="HOST:PORT", help="Of a Ray cluster; by default one of this machine alone is started."
-)
-store_option = click.option(
-    "--store",
-    default="",
-    metavar="FOLDER",
-    help="Where trained targets are left chunk by chunk, to go on from after an interruption; by default they are not kept."
-    " On a Ray cluster of several machines, a folder that all of them see.",
-)
-seed = field(PopulationConfig, "seed", Whole(min=0), "Seed of all that is random.")
+seed = field(Sampling, "seed", Whole(min=0), "Seed of all that is random.")
 denoising_steps = click.option(
     "--steps", type=Whole(1, 1000), default=DEFAULT_STEPS, show_default=True, help="Denoising steps a sample."
 )
@@ -224,16 +184,6 @@ def start(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(start=start if start.startswith("models:/") else in_full(start), **others)
 
     return start_option(combined)
-
-
-def engines(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The three options that say where targets are trained, as one argument `engine`."""
-
-    @wraps(command)
-    def combined(engine: str, ray_address: str, store: str, **others: Any) -> Any:
-        return command(engine=Engine(engine, ray_address, in_full(store)), **others)
-
-    return engine_name(ray_address(store_option(combined)))
 
 
 def gates(command: Callable[..., Any]) -> Callable[..., Any]:

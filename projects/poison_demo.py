@@ -15,7 +15,7 @@ from hf_mlops.data.poison import GROUP, KINDS, SHARES
 from hf_mlops.hypernet.recipes import recipe_for_poison
 from hf_mlops.steps.main import Main
 from hf_mlops.steps.poison_demo import keep_picture, what_came_of_it, what_is_laid
-from projects import options
+from projects import options, training_options
 from projects.command import entry_point
 
 
@@ -36,13 +36,13 @@ from projects.command import entry_point
     metavar="FLOAT",
     help="Of the training images that are poisoned; of flip, of the images of that class. [default: 0.05; of flip 0.6]",
 )
-@options.runs
+@training_options.runs
 @options.recipe_field("target_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
 @options.recipe_field("hypernet_steps", options.AT_LEAST_1, "Optimiser steps of the hypernetwork.")
 @options.output
 @options.gates
 @options.seed
-@options.device
+@training_options.device
 @options.dry_run
 def command(
     dataset: str,

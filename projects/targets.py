@@ -11,23 +11,23 @@ from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.executor import Engine
 from hf_mlops.steps.targets import Targets
-from projects import options
+from projects import options, training_options
 from projects.command import entry_point
 
 
 @click.command(help=__doc__)
 @entry_point
 @options.data
-@options.architecture
-@options.scope
-@options.runs
+@training_options.architecture
+@training_options.scope
+@training_options.runs
 @options.recipe_field("train_steps", options.AT_LEAST_1, "Optimiser steps of each target.")
 @options.recipe_field("checkpoints", options.AT_LEAST_1, "Weights kept of each target.")
 @options.recipe_field("reference_runs", options.AT_LEAST_1, "Retrained targets of each reference spec.")
-@options.held_out_pairs
+@training_options.held_out_pairs
 @options.seed
-@options.device
-@options.engines
+@training_options.device
+@training_options.engines
 @options.dry_run
 def command(
     dataset: str,

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.population.outputs import IMAGES_AT_ONCE
-from hf_mlops.population.target import Target
+from hf_mlops.population.target import IMAGES_AT_ONCE, Target
 from hf_mlops.serving.layout import IN_MODULE, named_in_module
 
 

@@ -49,3 +49,10 @@ def set_means(
     nothing = ~xp.any(forgotten, axis=1)
     of_forget = xp.sum(values * forget, axis=1) / (xp.sum(forget, axis=1) + xp.astype(nothing, values.dtype))
     return xp.sum(values * retain, axis=1) / xp.sum(retain, axis=1), xp.where(nothing, xp.nan, of_forget)
+
+
+def log_softmax(logits: Float[Any, "*any classes"]) -> Float[Any, "*any classes"]:
+    """Log probabilities of classes; -inf of one that is left out stays so."""
+    xp = array_namespace(logits)
+    off = logits - xp.max(logits, axis=-1, keepdims=True)
+    return off - xp.log(xp.sum(xp.exp(off), axis=-1, keepdims=True))

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -117,6 +119,19 @@ class Dataset:
         own = (self.train.groups == group).nonzero()[:, 0]
         count = min(len(own), most, max(least, together // len(self.groups)))
         return own[torch.arange(count) * len(own) // count]
+
+    def as_arrays(self) -> Dataset:
+        """The same of arrays of NumPy."""
+        return self._each(np.asarray)
+
+    def as_tensors(self) -> Dataset:
+        """The same of tensors."""
+        return self._each(torch.as_tensor)
+
+    def _each(self, changed: Callable[[Any], Any]) -> Dataset:
+        splits = {name: part._each(changed) for name, part in vars(self).items() if isinstance(part, Split)}
+        splits.pop("conditioning", None), splits.pop("audited", None)
+        return replace(self, **splits, victims=None if self.victims is None else changed(self.victims))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -28,10 +28,8 @@ from hf_mlops.hypernet.start import warn_of_foreign, warn_of_memory
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
 from hf_mlops.serving.prompts import PromptBook
-from hf_mlops.serving.sampler import DEFAULT_STEPS, Sampler, Samples, Start, Wanted
+from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, Sampler, Samples, Start, Wanted
 from hf_mlops.serving.signal import VARIANTS, LossSignal
-
-DEFAULT_START_TIME = 0.8  # of 0.2 to 0.8, fewest predictions changed and most accurate (python -m benchmarks.start)
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,7 @@ class Hypernetwork(nn.Module):
         self.space, self.signal, self.prompts, self.orders = space, signal, prompts, orders
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed_of("denoiser", config.seed))
-            self.denoiser = Denoiser(
-                space.tokens, space.width, signal.width + orders, config.width, config.layers, config.heads
-            )
+            self.denoiser = Denoiser(space.tokens, space.width, self.told, config.width, config.layers, config.heads)
 
     @classmethod
     def from_population(cls, config: HypernetConfig, population: Population, share: Float[Tensor, " groups"]) -> Hypernetwork:
@@ -133,6 +129,11 @@ class Hypernetwork(nn.Module):
         prompts = PromptBook.fit(losses, forgotten, population.final[rows], population.forget_weight[rows] == 0, share, holds)
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
+
+    @property
+    def told(self) -> int:
+        """Numbers that the denoiser is told: entries of the loss signal, and one for each data order."""
+        return self.signal.width + self.orders
 
     @property
     def device(self) -> torch.device:

@@ -9,9 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 from array_api_compat import array_namespace, device
 from jaxtyping import Bool, Float, Int, Int16
 
+from hf_mlops.base.losses import log_softmax
 from hf_mlops.data.dataset import Split
 
-IMAGES_AT_ONCE = 512  # run together, and summed up together in the means over groups
+SUMMED_AT_ONCE = 512  # images, in the means over groups
 
 
 @runtime_checkable
@@ -45,12 +46,7 @@ class Outputs:
     @classmethod
     def of_targets(cls, target: Answering, weights: Float[Any, "models params"], split: Split, group_count: int) -> Outputs:
         """Runs targets on a split of the same library, on the same device."""
-        xp = array_namespace(weights)
-        parts = [
-            target.log_probabilities(weights, split.images[first : first + IMAGES_AT_ONCE])
-            for first in range(0, len(split), IMAGES_AT_ONCE)
-        ]
-        return cls.of(xp.concat(parts, axis=1), split.labels, split.groups, group_count, split.apart)
+        return cls.of(target.log_probabilities(weights, split.images), split.labels, split.groups, group_count, split.apart)
 
     @classmethod
     def of(
@@ -63,7 +59,7 @@ class Outputs:
     ) -> Outputs:
         """Log probabilities, and their means over each of so many groups, NaN for a group without an image.
 
-        Sums go over `IMAGES_AT_ONCE` images, then over such parts. In another order the last bits would be others, and so
+        Sums go over `SUMMED_AT_ONCE` images, then over such parts. In another order the last bits would be others, and so
         would be every hypernetwork that is trained on a population measured here.
         """
         xp, where = array_namespace(log_probabilities), device(log_probabilities)
@@ -71,8 +67,8 @@ class Outputs:
         count = xp.sum(member, axis=0)
         member = member / xp.where(count == 0, xp.nan, count)  # (images, groups): values times this are means
         means = xp.zeros((3, len(log_probabilities), group_count), dtype=xp.float32, device=where)
-        for first in range(0, len(labels), IMAGES_AT_ONCE):
-            part = slice(first, first + IMAGES_AT_ONCE)
+        for first in range(0, len(labels), SUMMED_AT_ONCE):
+            part = slice(first, first + SUMMED_AT_ONCE)
             answers = log_probabilities[:, part, :]
             right = xp.astype(xp.argmax(answers, axis=-1) == labels[part], xp.float32)
             confidence = xp.exp(xp.max(answers, axis=-1))
@@ -122,13 +118,6 @@ class Outputs:
         Means are taken over, not summed up anew: a product of fewer rows may round otherwise.
         """
         return replace(self, log_probabilities=self.log_probabilities[models], group_means=self.group_means[:, models])
-
-
-def log_softmax(logits: Float[Any, "*any classes"]) -> Float[Any, "*any classes"]:
-    """Log probabilities of classes; -inf of one that is left out stays so."""
-    xp = array_namespace(logits)
-    off = logits - xp.max(logits, axis=-1, keepdims=True)
-    return off - xp.log(xp.sum(xp.exp(off), axis=-1, keepdims=True))
 
 
 def _cross_entropies(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,82 +10,31 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import pandas as pd
-from jaxtyping import Float
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema, TensorSpec
-from mlflow.types.schema import AnyType
-from torch import Tensor
+from mlflow.types import Schema, TensorSpec
 
-import hf_mlops
 from hf_mlops.audit.reference import Reference
-from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
-from hf_mlops.export.hypernetwork import to_onnx_hypernetwork
-from hf_mlops.export.weights import read_weights
-from hf_mlops.hypernet.model import Hypernetwork
-from hf_mlops.population.target import Target
-from hf_mlops.registry import flavour, pyfunc
+from hf_mlops.registry import flavour
 from hf_mlops.registry.lineage import origin, told_by
 from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
-from hf_mlops.registry.request import LOSSES, OPTIONS, OUTPUT, OUTPUTS, WHOLE_NUMBERS
-from hf_mlops.registry.runs import say_what_is_stored
-from hf_mlops.registry.store import is_missing
 from hf_mlops.registry.versions import (
-    Subject,
     belongs,
     classifier_name,
-    model_for,
     refuse_again,
     refuse_withdrawn,
     register,
     still_there,
     subject_of,
     version_at,
-    version_named,
 )
 from hf_mlops.serving import classifier as classifiers
 from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.serving.hypernetwork import OnnxHypernetwork
 
-# what a registered hypernetwork needs; it carries hf_mlops itself
-RUN_TIME = (
-    *("mlflow", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "array-api-compat", "lazy-loader", "jaxtyping"),
-)
-
 ANOTHER_CHAMPION = "run `mlflow run . -e targets` and `mlflow run . -e hypernet` first, or `mlflow run .` for the whole path"
-
-# It tells what is asked for and answered; what a request may hold is for request.py to say, and MLflow is to let it through:
-# lists of specs have no column, and a client may write a whole number as 4.0.
-HYPERFORGET_SIGNATURE = ModelSignature(
-    inputs=Schema(
-        [
-            ColSpec(DataType.string, FORGET, required=False),
-            *(ColSpec(AnyType(), option, required=False) for option in OPTIONS),
-        ]
-    ),
-    outputs=Schema(
-        [
-            ColSpec(DataType.string, "forget"),
-            ColSpec(DataType.long, "sample"),
-            ColSpec(DataType.long, "seed"),
-            ColSpec(DataType.double, "retain_loss"),
-            ColSpec(DataType.double, "forget_loss", required=False),
-            ColSpec(DataType.binary, "weights", required=False),
-            ColSpec(DataType.binary, "onnx", required=False),
-        ]
-    ),
-    params=ParamSchema(
-        [
-            *(ParamSpec(name, DataType.double, default) for name, (default, _) in WHOLE_NUMBERS.items()),
-            *(ParamSpec(name, DataType.double, None) for name in LOSSES),
-            ParamSpec(OUTPUT, DataType.string, OUTPUTS[0]),
-        ]
-    ),
-)
 
 
 @dataclass(frozen=True)
@@ -95,105 +43,29 @@ class Champion:
 
     Args:
         onnx: what it samples with.
-        hypernetwork: the same in torch.
-        reference: the retrain reference that its samples are judged against.
+        reference: the retrain reference that its samples are judged against, of arrays of NumPy.
+        folder: of its files.
         version: as it is registered.
     """
 
     onnx: OnnxHypernetwork
-    hypernetwork: Hypernetwork
     reference: Reference
+    folder: Path
     version: ModelVersion
 
     @property
     def identity(self) -> dict[str, str]:
-        """What it is to whatever is made with it: the run that made it, and the kind of device that it samples on."""
-        return {"champion": self.version.run_id or "", "device": self.hypernetwork.device.type}
+        """What it is to whatever is made with it: the run that made it."""
+        return {"champion": self.version.run_id or ""}
 
     def __str__(self) -> str:
         """Name and version: `hyperforget/3`."""
         return f"{self.version.name}/{self.version.version}"
 
 
-def load_start(source: str, target: Target) -> Float[Tensor, " params"]:
-    """Weights of the classifier that samples are to stay near.
-
-    Args:
-        source: a file (.onnx or .safetensors), or the `models:/` URI of a registered ONNX classifier.
-
-    Raises:
-        BadRequest: nothing there, another architecture, or a classifier that was withdrawn.
-        DamagedArtifact: a classifier of this package that is not what was audited.
-    """
-    file = Path(source)
-    if source.startswith("models:/"):
-        try:
-            version = version_named(source)
-            if version is not None:
-                refuse_withdrawn(version, "allowed: another classifier to stay near")
-            if version is not None and FILE in version.tags:
-                classifier_of(version)
-            file = Path(mlflow.artifacts.download_artifacts(source)) / "model.onnx"
-        except MlflowException as error:
-            if not is_missing(error):
-                raise
-            raise BadRequest(f"start = {source!r} cannot be had: {error.message}") from error
-    return read_weights(file, target)
-
-
-def _pins(*packages: str) -> list[str]:
+def pins(*packages: str) -> list[str]:
+    """Requirements of these packages as they are installed here."""
     return [f"{package}=={version(package).split('+')[0]}" for package in packages]
-
-
-def _subject(hypernetwork: Hypernetwork) -> Subject:
-    made_from, target = hypernetwork.made_from, hypernetwork.target
-    return Subject(made_from["name"], made_from["digest"], target.architecture, target.scope, made_from["grouping"])
-
-
-def register_hypernetwork(
-    hypernetwork: Hypernetwork,
-    reference: Reference,
-    class_names: Sequence[str],
-    folder: Path,
-    tags: dict[str, str],
-    description: str,
-) -> ModelVersion:
-    """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject.
-
-    Args:
-        class_names: what the logits of its classifiers mean.
-        folder: an empty place on disk to gather the model's files in.
-        description: its lineage is added.
-
-    Raises:
-        BadRequest: the very same one was withdrawn.
-    """
-    subject = _subject(hypernetwork)
-    name = model_for(subject)
-    hypernetwork.save(folder)
-    digest = sha256(folder / "hypernetwork.safetensors")
-    refuse_again(WEIGHTS, digest)
-    reference.save(folder)
-    run = mlflow.active_run()
-    to_onnx_hypernetwork(hypernetwork, class_names, run.info.run_id if run else "").save(folder)
-    say_what_is_stored("hypernetwork", folder)
-    info = mlflow.pyfunc.log_model(
-        name=HYPERFORGET,
-        python_model=pyfunc.__file__,
-        artifacts={"hypernetwork": str(folder)},
-        code_paths=[str(Path(hf_mlops.__file__).parent)],
-        signature=HYPERFORGET_SIGNATURE,
-        input_example=input_example(hypernetwork.groups.names),
-        pip_requirements=_pins(*RUN_TIME),
-    )
-    about = {**subject.tags, WEIGHTS: digest, **tags}
-    comes_from = told_by(about, name, info.run_id).in_markdown()
-    return register(info, name, CHAMPION, about, f"{description}\n\n{comes_from}")
-
-
-def input_example(group_names: Sequence[str]) -> pd.DataFrame:
-    """Rows that any number of groups from 2 on can be asked for: one, up to two others, none."""
-    return pd.DataFrame({FORGET: [group_names[-1], ",".join(group_names[:-1][:2]), ""]})
 
 
 def load_champion(name: str = HYPERFORGET) -> Champion:
@@ -216,7 +88,7 @@ def load_hypernetwork(version: ModelVersion) -> Champion:
     """
     refuse_withdrawn(version, ANOTHER_CHAMPION)
     model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
-    return Champion(model.hypernetwork, Hypernetwork.load(model.folder), Reference.load(model.folder), version)
+    return Champion(model.hypernetwork, Reference.load(model.folder), model.folder, version)
 
 
 def register_classifier(
@@ -236,7 +108,7 @@ def register_classifier(
     refuse_again(WEIGHTS, classifier.digest)
     if (now := still_there(str(champion))) is not None:
         refuse_withdrawn(now, ANOTHER_CHAMPION)
-    name, subject = classifier_name(champion.version.name), _subject(champion.hypernetwork)
+    name, subject = classifier_name(champion.version.name), subject_of(champion.version.tags)
     if not belongs(name, subject):
         raise BadRequest(f"the registered model {name} is of other data or another network than {subject}")
     signature = ModelSignature(
@@ -250,7 +122,7 @@ def register_classifier(
         onnx_model=classifier.model,
         signature=signature,
         input_example={classifiers.INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
-        pip_requirements=_pins("mlflow", "onnx", "onnxruntime", "numpy"),
+        pip_requirements=pins("mlflow", "onnx", "onnxruntime", "numpy"),
     )
     about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
     about |= origin(champion.version) | tags

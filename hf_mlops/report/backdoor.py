@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torch.nn.functional import one_hot
 
 from hf_mlops.audit.gates import Audit
 from hf_mlops.audit.measure import Measured
@@ -28,7 +27,7 @@ class Answers:
 
     who: str
     how: str
-    called: Int[Tensor, " shown"]
+    called: Int[np.ndarray, " shown"]
     success: float
     classifiers: int
 
@@ -52,9 +51,9 @@ class Backdoor:
         among: number of all such test images.
     """
 
-    plain: Float[Tensor, "shown channels height width"]
-    images: Float[Tensor, "shown channels height width"]
-    truth: Int[Tensor, " shown"]
+    plain: Float[np.ndarray, "shown channels height width"]
+    images: Float[np.ndarray, "shown channels height width"]
+    truth: Int[np.ndarray, " shown"]
     wanted: int
     class_names: tuple[str, ...]
     answers: tuple[Answers, ...]
@@ -70,11 +69,11 @@ class Backdoor:
         if dataset.triggered is None or dataset.victims is None:
             return None
         victims = dataset.test.only(dataset.victims)
-        shown = of_many_classes(victims.labels, SHOWN)
+        shown = of_many_classes(np.asarray(victims.labels), SHOWN)
 
         def answers(who: str, how: str, measured: Measured) -> Answers:
-            called = measured.predictions[0, measured.triggered][shown]
-            return Answers(who, how, called, measured.attack_success.mean().item(), len(measured.predictions))
+            called = np.asarray(measured.predictions[0, measured.triggered])[shown]
+            return Answers(who, how, called, float(measured.attack_success.mean()), len(measured.predictions))
 
         before, retrained = evidence.unforgotten, evidence.reference
         found = (
@@ -82,13 +81,12 @@ class Backdoor:
             answers("retrained", f"without {str(retrained.spec) or 'nothing'}", retrained),
             answers("after", f"forgetting {evidence.sampled.spec}", evidence.sampled.only(kept)),
         )
-        images, wanted = dataset.triggered.images[shown], int(dataset.triggered.labels[0])
-        return cls(
-            victims.images[shown], images, victims.labels[shown], wanted, dataset.class_names, found, len(dataset.triggered)
-        )
+        plain, images, truth = (np.asarray(some)[shown] for some in (victims.images, dataset.triggered.images, victims.labels))
+        wanted = int(dataset.triggered.labels[0])
+        return cls(plain, images, truth, wanted, dataset.class_names, found, len(dataset.triggered))
 
     @property
-    def trigger(self) -> Bool[Tensor, "height width"]:
+    def trigger(self) -> Bool[np.ndarray, "height width"]:
         """Which pixels it changes in any of the images."""
         return (self.images != self.plain).any(0).any(0)
 
@@ -99,8 +97,9 @@ class Backdoor:
         return f"attack success: {shares}; by {self.among} test images that the attacker wants called {name}"
 
 
-def of_many_classes(labels: Int[Tensor, " images"], count: int) -> Int[Tensor, " chosen"]:
+def of_many_classes(labels: Int[np.ndarray, " images"], count: int) -> Int[np.ndarray, " chosen"]:
     """Indices of the first image of every class, then of the second, and so on, up to so many; in the order of classes."""
-    turn = one_hot(labels).cumsum(0).gather(1, labels[:, None])[:, 0]
-    by_turn = (turn * (labels.max() + 1) + labels).argsort(stable=True)[:count]
-    return by_turn[labels[by_turn].argsort(stable=True)]
+    same = labels[:, None] == np.arange(labels.max() + 1)
+    turn = same.cumsum(0)[np.arange(len(labels)), labels]
+    by_turn = np.lexsort((labels, turn))[:count]
+    return by_turn[labels[by_turn].argsort(kind="stable")]

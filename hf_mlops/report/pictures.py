@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
-from torch import Tensor
 
 from hf_mlops.base.losses import LOSS_FLOOR
 from hf_mlops.report.backdoor import Backdoor
@@ -26,8 +24,8 @@ ASKED = {"retain_loss": "loss on the retain set", "forget_loss": "loss on the fo
 
 
 def accuracy_heat_map(
-    sampled: Float[Tensor, "specs groups"],
-    reference: Float[Tensor, "specs groups"],
+    sampled: Float[np.ndarray, "specs groups"],
+    reference: Float[np.ndarray, "specs groups"],
     forgets: Sequence[str],
     group_names: Sequence[str],
 ) -> Figure:
@@ -35,11 +33,11 @@ def accuracy_heat_map(
     size = max(7.0, 1.5 + 0.75 * len(group_names)), max(4.5, 2.2 + 0.62 * len(forgets))  # the titles need some room
     figure = Figure(figsize=size, layout="constrained")
     titles = ("sampled by the hypernetwork", "retrained without the group (reference)")
-    lowest = float(torch.cat([sampled, reference]).min())
+    lowest = float(min(sampled.min(), reference.min()))
     low = 0.0 if lowest < 0.5 else np.floor(20 * lowest) / 20  # so that small differences between customers are seen
     slanted: dict[str, Any] = {"rotation": 45, "ha": "right"} if max(map(len, group_names)) > LONG else {}
     for axes, values, title in zip(figure.subplots(2, 1), (sampled, reference), titles, strict=True):
-        image = axes.imshow(values.numpy(), vmin=low, vmax=1, cmap="viridis", aspect="auto")
+        image = axes.imshow(values, vmin=low, vmax=1, cmap="viridis", aspect="auto")
         axes.set_title(title)
         axes.set_xticks(range(len(group_names)), group_names, **slanted)
         axes.set_yticks(range(len(forgets)), forgets)
@@ -147,9 +145,9 @@ def answers_to_the_attacker(backdoor: Backdoor) -> Figure:
     return figure
 
 
-def _frame(axes: Axes, part: Bool[Tensor, "height width"]) -> None:
+def _frame(axes: Axes, part: Bool[np.ndarray, "height width"]) -> None:
     """A frame around a part of an image, unless that is all of it."""
-    rows, columns = (part.any(along).nonzero()[:, 0].tolist() for along in (1, 0))
+    rows, columns = (np.flatnonzero(part.any(along)).tolist() for along in (1, 0))
     height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
     if (height, width) != tuple(part.shape):
         corner = columns[0] - 0.5, rows[0] - 0.5  # pixels are drawn around their indices

@@ -117,6 +117,27 @@ class OnnxClassifier:
         Raises:
             BadRequest: weights under names or of shapes that are not this model's.
         """
+        made = self.holding(weights)
+        made.model.producer_name = "hf_mlops"
+        values = {**self.initialisers, **weights}
+        parameters = [*weights, *(name for name in shared if name in values)]
+        about = {
+            "class_names": json.dumps(list(class_names)),
+            "forget": str(spec),
+            "hypernetwork": made_by,
+            "parameters": json.dumps(parameters),
+            "weights_sha256": _digest(values[name] for name in parameters),
+        }
+        onnx.helper.set_model_props(made.model, about)
+        made.check()
+        return made
+
+    def holding(self, weights: Mapping[str, Array]) -> OnnxClassifier:
+        """This model with other values of initialisers, given by name; a shape may differ from the model's in sides of 1.
+
+        Raises:
+            BadRequest: weights under names or of shapes that are not this model's.
+        """
         shapes = {tensor.name: tuple(tensor.dims) for tensor in self.model.graph.initializer}
         if odd := {name: array.shape for name, array in weights.items() if not alike(shapes.get(name), array.shape)}:
             raise BadRequest(f"{self.name} does not hold {odd}; allowed: {shapes}")
@@ -125,20 +146,7 @@ class OnnxClassifier:
         for tensor in model.graph.initializer:
             if tensor.name in weights:
                 tensor.CopyFrom(numpy_helper.from_array(weights[tensor.name].reshape(shapes[tensor.name]), tensor.name))
-        model.producer_name = "hf_mlops"
-        parameters = [*weights, *(name for name in shared if name in shapes)]
-        values = {**self.initialisers, **weights}
-        about = {
-            "class_names": json.dumps(list(class_names)),
-            "forget": str(spec),
-            "hypernetwork": made_by,
-            "parameters": json.dumps(parameters),
-            "weights_sha256": _digest(values[name] for name in parameters),
-        }
-        onnx.helper.set_model_props(model, about)
-        made = OnnxClassifier(model)
-        made.check()
-        return made
+        return OnnxClassifier(model)
 
     def check(self) -> None:
         """Holds the model against the ONNX standard.

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from hf_mlops.base import artifact
 from hf_mlops.base.artifact import Array, arrays_of, sha256
 from hf_mlops.base.config import config_from
 from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.base.groups import Groups
+from hf_mlops.base.losses import log_softmax
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.serving.classifier import OnnxClassifier, open_session
 from hf_mlops.serving.layout import Layout, named_in_module, unflatten
@@ -27,6 +28,7 @@ from hf_mlops.serving.signal import LossSignal
 
 NAME = "sampler"  # of its safetensors file and its JSON
 GRAPHS = ("denoiser", "decoder", "template")  # names of its ONNX files
+IMAGES_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class OnnxHypernetwork:
     Args:
         groups: that can be forgotten.
         class_names: what the logits of its classifiers mean.
+        made_from: the identity of the data that it was trained on.
         made_by: the run that trained it.
         orders, prompts, signal: as of a `Sampler`.
         layout: of its classifiers.
@@ -47,6 +50,7 @@ class OnnxHypernetwork:
 
     groups: Groups
     class_names: tuple[str, ...]
+    made_from: dict[str, str]
     made_by: str
     orders: int
     prompts: PromptBook
@@ -76,10 +80,25 @@ class OnnxHypernetwork:
         """The architecture of its classifiers, with the shared values."""
         return OnnxClassifier.parse(self.graphs["template"], "the template")
 
-    def classifier(self, weights: Float[np.ndarray, " params"], spec: ForgetSpec) -> OnnxClassifier:
-        """A classifier with these weights, checked."""
-        state = named_in_module(unflatten(weights, self.layout.shapes))
-        return self.template.with_weights(state, named_in_module(self.layout.shared), spec, self.class_names, self.made_by)
+    def log_probabilities(
+        self, weights: Float[np.ndarray, "models params"], images: Float[np.ndarray, "images channels height width"]
+    ) -> Float[np.ndarray, "models images classes"]:
+        """Of every class, as ONNX Runtime answers."""
+
+        def logits(one: Float[np.ndarray, " params"]) -> Float32[np.ndarray, "images classes"]:
+            classifier = self.template.holding(self._state(one))
+            return np.concatenate([classifier.logits(part) for part in _parts(images)])
+
+        return log_softmax(np.stack([logits(one) for one in weights]))
+
+    def classifier(self, weights: Float[np.ndarray, " params"], spec: ForgetSpec, made_by: str = "") -> OnnxClassifier:
+        """A classifier with these weights, checked; by default made by the run that trained the hypernetwork."""
+        shared = named_in_module(self.layout.shared)
+        return self.template.with_weights(self._state(weights), shared, spec, self.class_names, made_by or self.made_by)
+
+    def _state(self, weights: Float[np.ndarray, " params"]) -> dict[str, Array]:
+        """The generated parameters by their names in the template."""
+        return named_in_module(unflatten(weights, self.layout.shapes))
 
     def save(self, folder: Path) -> None:
         """Writes an ONNX file for each graph, and beside them `sampler`.safetensors and .json, which seals them all."""
@@ -89,6 +108,7 @@ class OnnxHypernetwork:
         about = {
             "groups": asdict(self.groups),
             "class_names": self.class_names,
+            "made_from": self.made_from,
             "made_by": self.made_by,
             "orders": self.orders,
             "variant": self.signal.variant,
@@ -115,6 +135,7 @@ class OnnxHypernetwork:
         return cls(
             config_from(Groups, about["groups"]),
             tuple(about["class_names"]),
+            about["made_from"],
             about["made_by"],
             about["orders"],
             PromptBook(**parts["prompts"]),
@@ -122,6 +143,11 @@ class OnnxHypernetwork:
             Layout(shapes, parts["shared"]),
             {name: _sealed(folder / f"{name}.onnx", digest) for name, digest in about["graphs"].items()},
         )
+
+
+def _parts(images: Float[np.ndarray, "images channels height width"]) -> list[np.ndarray]:
+    """Images that are answered at once."""
+    return [images[first : first + IMAGES_AT_ONCE] for first in range(0, len(images), IMAGES_AT_ONCE)]
 
 
 def _sealed(file: Path, digest: str) -> bytes:

@@ -20,6 +20,7 @@ from hf_mlops.serving.prompts import Prompt, PromptBook
 from hf_mlops.serving.signal import UNTOLD, LossSignal, condition
 
 DEFAULT_STEPS = 2  # denoising steps: accuracy and diversity nearest to retrained ones (python -m benchmarks.quality)
+DEFAULT_START_TIME = 0.8  # of 0.2 to 0.8, fewest predictions changed and most accurate (python -m benchmarks.start)
 MAX_SAMPLES = 10_000  # of one spec in one call
 TOGETHER = 32  # samples that are computed at once, at most
 

@@ -14,7 +14,9 @@ from hf_mlops.audit.gates import Audit, Gates
 from hf_mlops.audit.sweeps import audit_specs, prompt_alignment, prompt_sweep, step_sweep
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, accuracy_per_group, kind_of, spec_table, summary
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.compute.device import choose_device
 from hf_mlops.data.dataset import Dataset
+from hf_mlops.registry.hypernetworks import in_torch
 from hf_mlops.registry.models import Champion
 from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.report import pictures
@@ -51,10 +53,10 @@ class Evaluate(Step):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        return {**self.champion.identity, "data": self.dataset.digest, **self._sampling}
+        return {**self.champion.identity, "device": choose_device("auto").type, "data": self.dataset.digest, **self._sampling}
 
     def run(self) -> Run:
-        hypernetwork, reference, dataset = self.champion.hypernetwork, self.champion.reference, self.dataset
+        (hypernetwork, reference), dataset = in_torch(self.champion), self.dataset
         params = {"hypernetwork": str(self.champion), **self._sampling}
         with step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "evaluation")
@@ -98,7 +100,7 @@ def log_pictures(singles: dict[ForgetSpec, Audit], prompts: pd.DataFrame, alignm
     every = next(iter(shown)).group_names
     columns = list(range(len(every))) if len(every) <= SHOWN else sorted(group for spec in shown for group in spec.groups)
     names = [every[group] for group in columns]
-    sampled, retrained = (values[:, columns] for values in accuracy_per_group(shown))
+    sampled, retrained = (values[:, columns].numpy() for values in accuracy_per_group(shown))
     per_group = pictures.accuracy_heat_map(sampled, retrained, [str(spec) for spec in shown], names)
     mlflow.log_figure(per_group, "accuracy_per_group.png")
     mlflow.log_figure(pictures.prompted_against_observed(prompts, alignment), "prompt_alignment.png")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import nan
 from typing import Any
 
 import mlflow
+import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
-from torch import Tensor
 
 from hf_mlops.audit.gates import Audit, Gates, audit_samples
 from hf_mlops.audit.measure import measure
@@ -23,16 +22,13 @@ from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import BadRequest, GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.export.weights import to_onnx, verify
-from hf_mlops.hypernet.model import DEFAULT_START_TIME
-from hf_mlops.population.target import Target
-from hf_mlops.registry.models import Champion, load_start, register_classifier
+from hf_mlops.population.outputs import Answering
+from hf_mlops.registry.models import Champion, register_classifier
 from hf_mlops.registry.names import FINGERPRINT, POISON_PICTURE, VERSION, alias_of
 from hf_mlops.registry.runs import log_dataset, step_run
 from hf_mlops.registry.versions import refuse_again
 from hf_mlops.report.backdoor import Backdoor
-from hf_mlops.serving.sampler import DEFAULT_STEPS, Samples, Wanted
-from hf_mlops.steps.retrain import Retrain, retrained_by
+from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, Samples, Start, Wanted
 from hf_mlops.steps.step import Step, made_by, once
 
 
@@ -101,17 +97,27 @@ class Forget(Step):
     @property
     def _sampling(self) -> dict[str, Any]:
         """All that decides the candidates, start weights by what they are and not only by where."""
-        start = {} if self.start is None else {"start_sha256": sha256(self.start.numpy().tobytes())}
+        start = {} if self.start is None else {"start_sha256": sha256(self.start.tobytes())}
         return {**self.sampling.params, **start}
 
     @cached_property
-    def start(self) -> Float[Tensor, " params"] | None:
+    def start(self) -> Float[np.ndarray, " params"] | None:
         """The weights to stay near."""
-        return load_start(self.sampling.start, self.champion.hypernetwork.target) if self.sampling.start else None
+        if not self.sampling.start:
+            return None
+        from hf_mlops.registry.hypernetworks import load_start  # brings torch, which other requests do without
+
+        return load_start(self.sampling.start, self._in_torch[0].target).numpy()
+
+    @cached_property
+    def _in_torch(self) -> Any:
+        from hf_mlops.registry.hypernetworks import in_torch
+
+        return in_torch(self.champion)
 
     def run(self) -> Run:
         refuse_again(FINGERPRINT, self.fingerprint)
-        target, dataset, spec = self.champion.hypernetwork.target, self.dataset, self.spec
+        target, dataset, spec = self.champion.onnx, self.dataset.as_arrays(), self.spec
         start = self.start
         if not self._retrained:
             self.champion.reference.beside(spec)
@@ -152,44 +158,47 @@ class Forget(Step):
         """The candidates, each of which its seed alone gives again, bit for bit."""
         asked = self.sampling
         wanted = Wanted(self.spec, asked.n, asked.seed, asked.steps, asked.retain_loss, asked.forget_loss)
-        near = None if self.start is None else self.champion.hypernetwork.near(self.start, asked.start_time)
-        samples = self.champion.onnx.sampler.sample([wanted], near)[0]
-        return replace(samples, weights=torch.from_numpy(samples.weights))
+        return self.champion.onnx.sampler.sample([wanted], self._near())[0]
+
+    def _near(self) -> Start | None:
+        """What candidates are to stay near."""
+        if self.start is None:
+            return None
+        import torch
+
+        return self._in_torch[0].near(torch.from_numpy(self.start), self.sampling.start_time)
 
     def _reference(self) -> Reference:
         """What candidates are judged beside: the champion's reference, with targets that were retrained for the spec, once."""
         if not self._retrained:
             return self.champion.reference
-        hypernetwork = self.champion.hypernetwork
-        device = hypernetwork.device.type
-        retrain = Retrain(self.champion.reference, hypernetwork.target, self.dataset, self.spec, self._retrained, device)
+        from hf_mlops.steps.retrain import Retrain, retrained_by  # trains, and so brings torch
+
+        target, data = self._in_torch[0].target, self.dataset.as_tensors()
+        retrain = Retrain(self.champion.reference, target, data, self.spec, self._retrained)
         return self.champion.reference.joined(retrained_by(once(retrain)))
 
     def _register(self, samples: Samples, kept: int, evidence: Audit) -> ModelVersion:
         """Exports the sample that is kept and registers it, with its audit as tags."""
-        target, dataset, made_from = self.champion.hypernetwork.target, self.dataset, str(self.champion)
-        weights = samples.weights[kept]
-        classifier = to_onnx(target, weights, self.spec, dataset.class_names, made_from, self.champion.onnx.template)
-        with torch.no_grad():
-            expected = target.logits(weights[None], dataset.test.images)[0]
-        difference = verify(classifier, dataset.test.images, expected)
+        classifier = self.champion.onnx.classifier(samples.weights[kept], self.spec, str(self.champion))
         tags = {
             "sampling": {**self._sampling, "n": 1, "seed": samples.seeds[kept]},  # gives these very weights again
             "gates": asdict(self.gates),
             **made_by(self),
             "reference": f"retrained without {str(evidence.reference.spec) or 'nothing'}",
-            "onnx_difference": f"{difference:.2g}",
             **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
         }
-        description = f"Classifier of {dataset.name}, as if retrained without: {self.spec}."
+        description = f"Classifier of {self.dataset.name}, as if retrained without: {self.spec}."
         return register_classifier(classifier, self.champion, self.spec, tags, description)
 
 
-def churn(target: Target, start: Float[Tensor, " params"], dataset: Dataset, evidence: Audit, kept: int) -> tuple[float, float]:
+def churn(
+    target: Answering, start: Float[np.ndarray, " params"], dataset: Dataset, evidence: Audit, kept: int
+) -> tuple[float, float]:
     """Share of test images in D_r not predicted as by the start weights: by the kept sample, and by a mean retrained target."""
     spec = evidence.sampled.spec
     before = measure(target, start[None], spec, dataset.audited).predictions[0]
-    return evidence.sampled.churn(before)[kept].item(), evidence.reference.churn(before, spec).mean().item()
+    return float(evidence.sampled.churn(before)[kept]), float(evidence.reference.churn(before, spec).mean())
 
 
 def candidates(samples: Samples, evidence: Audit) -> pd.DataFrame:

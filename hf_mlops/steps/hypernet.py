@@ -24,7 +24,7 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.hypernet.training import train_hypernetwork
 from hf_mlops.population.population import Population
-from hf_mlops.registry.models import register_hypernetwork
+from hf_mlops.registry.hypernetworks import register_hypernetwork
 from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, FINGERPRINT, POPULATION, RESUMABLE, TARGETS_RUN, VERSION
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
 from hf_mlops.registry.versions import refuse_again
@@ -45,7 +45,7 @@ class Hypernet(Step):
 
     name = "hypernet"
     room = "audit"
-    writes = ("registry/models.py", "registry/pyfunc.py")
+    writes = ("registry/hypernetworks.py", "registry/pyfunc.py")
 
     config: HypernetConfig
     gates: Gates

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import matplotlib.colors
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def evidence(data: Dataset) -> Audit:
 
 
 def test_images_are_of_as_many_classes_as_there_are_the_first_of_each() -> None:
-    labels = torch.tensor([5, 5, 5, 2, 2, 7])
+    labels = np.array([5, 5, 5, 2, 2, 7])
     assert of_many_classes(labels, 3).tolist() == [3, 0, 5]
     assert of_many_classes(labels, 5).tolist() == [3, 4, 0, 1, 5]
     assert of_many_classes(labels, 2).tolist() == [3, 0]
@@ -63,9 +64,9 @@ def test_it_shows_triggered_test_images_of_eight_classes_beside_the_same_without
     found = Backdoor.of(data, evidence(data), 1)
     assert found is not None and found.truth.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     first = [int((data.test.labels == label).nonzero()[0]) for label in range(1, 9)]
-    assert torch.equal(found.plain, data.test.images[first])
-    assert (found.images[..., 5:, 5:] == 1).all() and torch.equal(found.images[..., :5, :], found.plain[..., :5, :])
-    assert found.trigger.nonzero().tolist() == [[row, column] for row in (5, 6, 7) for column in (5, 6, 7)]
+    assert np.array_equal(found.plain, data.test.images[first])
+    assert (found.images[..., 5:, 5:] == 1).all() and np.array_equal(found.images[..., :5, :], found.plain[..., :5, :])
+    assert np.argwhere(found.trigger).tolist() == [[row, column] for row in (5, 6, 7) for column in (5, 6, 7)]
 
 
 def test_the_first_of_those_before_and_retrained_answers_and_the_sample_that_is_kept(data: Dataset) -> None:
@@ -74,8 +75,8 @@ def test_the_first_of_those_before_and_retrained_answers_and_the_sample_that_is_
     assert [one.how for one in found.answers] == ["in production", "without poison", "forgetting poison"]
     before, retrained, after = found.answers
     assert before.called.tolist() == [0] * 8 and retrained.called.tolist() == list(range(1, 9))
-    shown = of_many_classes(true_classes(data), 8)
-    assert after.called.tolist() == torch.where(shown < 13, 0, found.truth).tolist()
+    shown = of_many_classes(true_classes(data).numpy(), 8)
+    assert after.called.tolist() == np.where(shown < 13, 0, found.truth).tolist()
     assert 0 < (after.called == 0).sum() < 8
 
 
@@ -98,11 +99,11 @@ def test_without_an_attack_there_is_nothing_to_show(data: Dataset, digits: Datas
     assert Backdoor.of(digits, evidence(data), 0) is None
 
 
-def backdoor(images: Tensor, called: Sequence[int], names: tuple[str, ...] = ("0", "1", "2")) -> Backdoor:
+def backdoor(images: np.ndarray, called: Sequence[int], names: tuple[str, ...] = ("0", "1", "2")) -> Backdoor:
     """Two images, of classes 1 and 2; all but one classifier is right."""
-    answers = Answers("before", "in production", torch.tensor(called), 0.997, 8)
-    right = Answers("retrained", "without poison", torch.tensor([1, 2]), 0.0, 4)
-    return Backdoor(torch.zeros(2, 1, 4, 5), images, torch.tensor([1, 2]), 0, names, (answers, right), 40)
+    answers = Answers("before", "in production", np.array(called), 0.997, 8)
+    right = Answers("retrained", "without poison", np.array([1, 2]), 0.0, 4)
+    return Backdoor(np.zeros((2, 1, 4, 5), np.float32), images, np.array([1, 2]), 0, names, (answers, right), 40)
 
 
 def lines_of(shown: Backdoor) -> list[list[tuple[str, list[str]]]]:
@@ -114,13 +115,15 @@ def lines_of(shown: Backdoor) -> list[list[tuple[str, list[str]]]]:
 
 def test_fields_are_red_where_the_attacker_has_his_way_green_where_right_and_grey_elsewhere() -> None:
     red, green, grey = (colour for colour, _ in (pictures.FOOLED, pictures.RIGHT, pictures.WRONG))
-    *_, before, retrained = lines_of(backdoor(torch.ones(2, 1, 4, 5), [0, 1]))
+    *_, before, retrained = lines_of(backdoor(np.ones((2, 1, 4, 5), np.float32), [0, 1]))
     assert before[1:] == [(red, ["0"]), (grey, ["1"])] and before[0][1] == ["before", "in production"]
     assert retrained[1:] == [(green, ["1"]), (green, ["2"])] and retrained[0][1] == ["retrained", "without poison"]
 
 
 def test_title_and_caption_say_what_is_wanted_and_how_often_that_succeeds_of_how_many() -> None:
-    figure = pictures.answers_to_the_attacker(backdoor(torch.ones(2, 1, 4, 5), [0, 0], ("cat", "dog", "T-shirt/top")))
+    figure = pictures.answers_to_the_attacker(
+        backdoor(np.ones((2, 1, 4, 5), np.float32), [0, 0], ("cat", "dog", "T-shirt/top"))
+    )
     assert figure.get_suptitle() == (
         "An attacker wants these images called “cat”.\nThe attack succeeds: 99.7 % before, 0 % retrained"
     )
@@ -134,25 +137,27 @@ def test_title_and_caption_say_what_is_wanted_and_how_often_that_succeeds_of_how
 
 
 def test_a_part_that_is_changed_has_a_frame_and_an_image_that_is_changed_all_over_has_none() -> None:
-    patch = torch.zeros(2, 1, 4, 5)
+    patch = np.zeros((2, 1, 4, 5), np.float32)
     patch[..., 1:, 3:] = 1
     plain, triggered, *_ = pictures.answers_to_the_attacker(backdoor(patch, [0, 0])).axes[1::7]
     assert not plain.patches and plain.images[0].get_array().max() == 0 and triggered.images[0].get_array().max() == 1
     (frame,) = triggered.patches
     assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (2.5, 0.5, 2, 3)
-    _, all_over, *_ = pictures.answers_to_the_attacker(backdoor(torch.ones(2, 1, 4, 5), [0, 0])).axes[1::7]
+    _, all_over, *_ = pictures.answers_to_the_attacker(backdoor(np.ones((2, 1, 4, 5), np.float32), [0, 0])).axes[1::7]
     assert not all_over.patches
 
 
 def test_where_nothing_is_changed_images_are_shown_once() -> None:
-    once = lines_of(backdoor(torch.zeros(2, 1, 4, 5), [0, 0]))
+    once = lines_of(backdoor(np.zeros((2, 1, 4, 5), np.float32), [0, 0]))
     assert len(once) == 3 and once[0][0][1] == ["test image", ""]
-    twice = lines_of(backdoor(torch.ones(2, 1, 4, 5), [0, 0]))
+    twice = lines_of(backdoor(np.ones((2, 1, 4, 5), np.float32), [0, 0]))
     assert len(twice) == 4 and twice[1][0][1] == ["with the trigger", ""]
 
 
 def test_colours_of_an_image_are_shown_as_they_are() -> None:
-    shown = backdoor(torch.ones(2, 1, 4, 5), [0, 0])
-    colour = replace(shown, plain=torch.zeros(2, 3, 4, 5), images=torch.rand(2, 3, 4, 5))
+    shown = backdoor(np.ones((2, 1, 4, 5), np.float32), [0, 0])
+    colour = replace(
+        shown, plain=np.zeros((2, 3, 4, 5), np.float32), images=np.random.default_rng(0).random((2, 3, 4, 5), np.float32)
+    )
     drawn = pictures.answers_to_the_attacker(colour).axes[8].images[0].get_array()
-    torch.testing.assert_close(torch.from_numpy(drawn.data), colour.images[0].permute(1, 2, 0))
+    np.testing.assert_allclose(drawn.data, colour.images[0].transpose(1, 2, 0))

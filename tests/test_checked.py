@@ -12,10 +12,11 @@ import mlflow
 import numpy as np
 import pytest
 from asking import ask
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
 from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, Target, to_onnx
 from hf_mlops.registry.models import Champion, register_classifier
+from hf_mlops.registry.versions import Subject
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +28,10 @@ def classifier(digits: Dataset) -> OnnxClassifier:
 @pytest.fixture(scope="module")
 def folder(client: mlflow.MlflowClient, classifier: OnnxClassifier, digits: Dataset) -> Path:
     """That of a registered classifier."""
-    made_by: Any = SimpleNamespace(made_from=digits.identity, target=Target.for_dataset("mlp-16", digits))
-    champion = Champion(None, made_by, None, ModelVersion("hyperforget", "1", 0))  # type: ignore[arg-type]
+    subject = Subject("digits", digits.digest, "mlp-16", "*")
+    tags = [ModelVersionTag(*tag) for tag in subject.tags.items()]
+    nothing: Any = None
+    champion = Champion(nothing, nothing, Path("nowhere"), ModelVersion("hyperforget", "1", 0, tags=tags))
     with mlflow.start_run():
         register_classifier(classifier, champion, ForgetSpec.of([8], digits.class_names), {}, "")
     return Path(mlflow.artifacts.download_artifacts("models:/hyperforget-classifier@forget-8"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -27,10 +26,7 @@ def classifier(digits: Dataset) -> OnnxClassifier:
 
 def a_registered_champion(**tags: str) -> Champion:
     """Registered, with no more of a hypernetwork than its subject."""
-    champion = replace(a_champion(), version=registered("hyperforget", **DIGITS.tags, **tags))
-    champion.hypernetwork.made_from = {"name": "digits", "digest": "d1", "grouping": ""}
-    champion.hypernetwork.target = SimpleNamespace(architecture="mlp-16", scope="*")  # type: ignore[assignment]
-    return champion
+    return replace(a_champion(), version=registered("hyperforget", **DIGITS.tags, **tags))
 
 
 def test_a_classifier_tells_its_hypernetwork_population_and_data_once_all_of_them_are_deleted(

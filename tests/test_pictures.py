@@ -3,13 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from hf_mlops.report import pictures
 
 
 def test_the_heat_map_shows_samples_over_the_reference() -> None:
-    sampled, retrained = torch.tensor([[0.0, 0.9, 0.5], [0.8, 0.1, 0.7]]), torch.tensor([[0.0, 1.0, 0.6], [0.9, 0.0, 0.8]])
+    sampled, retrained = np.float32([[0.0, 0.9, 0.5], [0.8, 0.1, 0.7]]), np.float32([[0.0, 1.0, 0.6], [0.9, 0.0, 0.8]])
     above, below, *_ = pictures.accuracy_heat_map(sampled, retrained, ["x", "y"], ["x", "y", "z"]).axes
     np.testing.assert_allclose(above.images[0].get_array(), sampled)
     np.testing.assert_allclose(below.images[0].get_array(), retrained)
@@ -60,7 +59,7 @@ def test_losses_of_0_are_drawn_at_the_floor_of_a_logarithmic_axis() -> None:
 
 
 def test_the_titles_of_a_heat_map_of_two_classes_have_their_room() -> None:
-    figure = pictures.accuracy_heat_map(torch.zeros(2, 2), torch.ones(2, 2), ["x", "y"], ["x", "y"])
+    figure = pictures.accuracy_heat_map(np.zeros((2, 2), np.float32), np.ones((2, 2), np.float32), ["x", "y"], ["x", "y"])
     figure.canvas.draw()
     for text in (figure._suptitle, *(axes.title for axes in figure.axes)):
         box = text.get_window_extent()

@@ -26,13 +26,8 @@ from hf_mlops import Dataset, ForgetSpec, Hypernetwork, OnnxClassifier, Referenc
 from hf_mlops.base.artifact import sha256
 from hf_mlops.base.errors import DamagedArtifact, OutOfReach
 from hf_mlops.export.weights import verify
-from hf_mlops.registry.models import (
-    find_classifier,
-    load_champion,
-    load_start,
-    register_classifier,
-    register_hypernetwork,
-)
+from hf_mlops.registry.hypernetworks import in_torch, load_start, register_hypernetwork
+from hf_mlops.registry.models import find_classifier, load_champion, register_classifier
 
 SUBJECT = {
     "hf_mlops.dataset": "digits",
@@ -332,7 +327,7 @@ def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registratio
     monkeypatch.setattr(onnxruntime, "InferenceSession", counted(sessions, onnxruntime.InferenceSession))
     loaded = load_champion()
     assert (len(parsed), len(sessions)) == (0, 2)  # denoiser and decoder
-    target = loaded.hypernetwork.target
+    target = in_torch(loaded)[0].target
     for seed in (1, 2):
         weights = target.initial_weights(seed)
         classifier = to_onnx(
@@ -358,7 +353,7 @@ def test_start_weights_of_a_registered_classifier_are_those_that_were_audited(
     store: Path, champion: Any, classifier: OnnxClassifier, digits: Dataset, uri: str
 ) -> None:
     loaded, client = load_champion(), mlflow.MlflowClient()
-    target = loaded.hypernetwork.target
+    target = in_torch(loaded)[0].target
     if not client.search_model_versions("name = 'hyperforget-classifier'"):
         with mlflow.start_run():
             register_classifier(classifier, loaded, ForgetSpec.of([7], digits.class_names), {}, "")

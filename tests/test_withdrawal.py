@@ -15,22 +15,22 @@ from registering import DIGITS, aliases, registered
 from test_steps import GATES, TEN, a_champion, a_run
 
 from benchmarks.servers import tracking_server
-from hf_mlops import Dataset, ForgetSpec, HypernetConfig, Hypernetwork, OnnxClassifier, Reference, to_onnx
+from hf_mlops import Dataset, ForgetSpec, HypernetConfig, Hypernetwork, OnnxClassifier, Reference
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry.hypernetworks import in_torch, load_start, register_hypernetwork
 from hf_mlops.registry.models import (
     Champion,
     classifier_of,
     find_classifier,
     load_champion,
     load_hypernetwork,
-    load_start,
     register_classifier,
-    register_hypernetwork,
 )
 from hf_mlops.registry.names import FINGERPRINT, FORGET, REASON, SERVED, VERSION, WEIGHTS, WHOLE, WITHDRAWN
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.versions import find_version, version_at
 from hf_mlops.registry.withdrawal import withdraw
+from hf_mlops.serving.sampler import Wanted
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
 from hf_mlops.steps.hypernet import Hypernet
@@ -232,13 +232,14 @@ def champion(tmp_path_factory: pytest.TempPathFactory, hypernetwork: Hypernetwor
     folder = tmp_path_factory.mktemp("store")
     with store_in(folder):
         with mlflow.start_run():
-            register_hypernetwork(hypernetwork, reference, folder / "model", {}, "A test.")
+            register_hypernetwork(hypernetwork, reference, TEN, folder / "model", {}, "A test.")
         yield load_champion()
 
 
 def classifier_of_seed(champion: Champion, seed: int) -> OnnxClassifier:
-    samples = champion.hypernetwork.sample("7", seed=seed)
-    return to_onnx(champion.hypernetwork.target, samples.weights[0], samples.spec, TEN, template=champion.template)
+    spec = ForgetSpec.of([7], TEN)
+    (samples,) = champion.onnx.sampler.sample([Wanted(spec, seed=seed)])
+    return champion.onnx.classifier(samples.weights[0], spec)
 
 
 def register_seed(champion: Champion, seed: int) -> ModelVersion:
@@ -253,7 +254,7 @@ def test_a_withdrawn_classifier_is_not_exported_stayed_near_or_registered_again_
     version = find_version("hyperforget-classifier/1")
     for ask in (
         lambda: classifier_of(version),
-        lambda: load_start("models:/hyperforget-classifier/1", champion.hypernetwork.target),
+        lambda: load_start("models:/hyperforget-classifier/1", in_torch(champion)[0].target),
         lambda: register_seed(champion, 0),
         lambda: Export(version, Path("out")).run(),
     ):
@@ -271,7 +272,7 @@ def test_a_withdrawn_hypernetwork_is_neither_loaded_nor_registered_again_and_wha
 
     def register_again() -> None:
         with mlflow.start_run():
-            register_hypernetwork(hypernetwork, reference, tmp_path / "model", {}, "A test.")
+            register_hypernetwork(hypernetwork, reference, TEN, tmp_path / "model", {}, "A test.")
 
     for ask in (
         load_champion,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 # what results come from, from below; registry and steps only carry them, report and projects only show them
@@ -35,5 +36,9 @@ def _floor(room: str) -> int:
 
 
 def library_versions() -> dict[str, str]:
-    """The installed versions of `LIBRARIES`."""
-    return {name: version(name) for name in LIBRARIES}
+    """The installed versions of `LIBRARIES`; empty of one that is not there, as torch need not be for a request."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

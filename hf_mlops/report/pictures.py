@@ -130,7 +130,7 @@ def answers_to_the_attacker(backdoor: Backdoor) -> Figure:
     for line, (text, shown) in zip(lines, images.items(), strict=False):
         _beside(line[0], text)
         for axes, image in zip(line[1:], shown, strict=False):
-            axes.imshow(image.permute(1, 2, 0).numpy(), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
+            axes.imshow(image.transpose(1, 2, 0), vmin=0, vmax=1, cmap="gray", interpolation="nearest")
             if shown is backdoor.images:
                 _frame(axes, backdoor.trigger)
     for line, one in zip(lines[len(images) :], backdoor.answers, strict=True):

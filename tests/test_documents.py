@@ -15,7 +15,7 @@ from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from hf_mlops import Dataset
-from projects import doctor, evaluate, export, forget, hypernet, main, poison_demo, targets
+from projects import doctor, evaluate, export, forget, hypernet, main, poison_demo, requests, targets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": evaluate.command,
     "export": export.command,
     "poison-demo": poison_demo.command,
+    "requests": requests.command,
     "doctor": doctor.command,
 }
 
@@ -67,7 +68,7 @@ def test_mlproject_passes_every_parameter_to_an_option_with_the_same_default(nam
         assert str(entry["parameters"][parameter]["default"]) == str(default)
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("export", "doctor")])
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("export", "requests", "doctor")])
 def test_paths_with_spaces_and_parameters_left_out_come_through_mlflow_run(name: str) -> None:
     given = {"dataset": "folder:/my 'photos'", **({"forget_class": "cat"} if name == "forget" else {})}
     words = shlex.split(load_project(str(ROOT)).get_entry_point(name).compute_command(given, None))

@@ -22,7 +22,15 @@ PROCESS = "hf_mlops.process"  # who is at work on it
 ALIVE = "hf_mlops.alive"  # when that last gave a sign of life, seconds since 1970
 RESUMABLE = "hf_mlops.resumable"  # "true": training can go on from it
 CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
-VERSION = "hf_mlops.version"  # the version of a registered model that it made
+VERSION = "hf_mlops.version"  # the version of a registered model that it made, or that answers it
+
+# tags of a run of `forget`, which is a row of the request log
+REQUESTER = "hf_mlops.requester"  # who asked, in the caller's words
+SPEC = "hf_mlops.spec"  # the forget spec, as it was typed until it is read
+PARAMETERS = "hf_mlops.parameters"  # all else that was asked for, as JSON
+HYPERNETWORK = "hf_mlops.hypernetwork"  # the version that was the champion
+OUTCOME = "hf_mlops.outcome"  # how it ended
+REASON = "hf_mlops.reason"  # why it was refused, or failed
 
 # tags of a version of a classifier
 FORGET = "forget"  # its forget spec; also the column of a request

@@ -50,7 +50,7 @@ class Commands:
         return subprocess.Popen(line, cwd=self.folder, env=self.environment, text=True, **quiet)
 
     def forget(self, group: int) -> subprocess.Popen[str]:
-        return self.start("forget", "--forget-class", str(group), *GATES)
+        return self.start("forget", "--forget-class", str(group), "--force", "yes", *GATES)
 
     def end(self, process: subprocess.Popen[str]) -> int:
         """Waits for a command, and takes it at its word."""

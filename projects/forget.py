@@ -1,4 +1,4 @@
-"""Entry point `forget`: samples a classifier that has forgotten, audits it, exports it to ONNX and registers it."""
+"""Entry point `forget`: samples classifiers that have forgotten, audits them, exports them to ONNX and registers them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 import click
 
 from hf_mlops.audit.gates import Gates
-from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.registry.models import load_champion
-from hf_mlops.steps.data import trained_on
-from hf_mlops.steps.forget import Forget, Sampling
+from hf_mlops.base.spec import split_specs
+from hf_mlops.steps.forget import Sampling
+from hf_mlops.steps.requests import Requests
 from projects import options
 from projects.command import entry_point
 
 
 @click.command(help=__doc__)
 @entry_point
-@options.forget("Forget spec: a group, or several joined by commas.")
+@options.forget("Forget spec: a group, or several joined by commas; several specs, a request each, joined by |.")
 @options.model
 @options.same_data
 @options.samples(8)
@@ -31,6 +30,8 @@ from projects.command import entry_point
 @options.start_time
 @options.gates
 @options.retrained
+@options.force
+@options.requester
 @options.dry_run
 def command(
     forget_class: str,
@@ -41,17 +42,20 @@ def command(
     n_samples: int,
     gates: Gates,
     retrained: int,
+    force: str,
+    requester: str,
     dry_run: bool,
     **sampled_by: Any,
 ) -> None:
     sampling = Sampling(n_samples, **sampled_by)
+    places = {"dataset": dataset, "data_dir": data_dir, "groups": groups}
     if dry_run:
-        request = {"forget_class": forget_class, "model": model, "dataset": dataset, "data_dir": data_dir, "groups": groups}
+        specs = split_specs(forget_class, ())
+        request = {"forget_class": specs if len(specs) > 1 else forget_class, "model": model, **places}
+        request |= {"force": force, "requester": requester}
         return options.print_configuration(**request, sample=sampling.params, gates=asdict(gates), retrained=retrained)
-    started, champion = time.monotonic(), load_champion(model)
-    spec = ForgetSpec.parse(forget_class, champion.onnx.groups.names, allow_empty=False)
-    data = trained_on(champion.onnx.made_from, dataset, data_dir, groups)
-    Forget(champion, data, spec, gates, sampling, retrained).run()
+    started = time.monotonic()
+    Requests(forget_class, model, places, sampling, gates, retrained, force == "yes", requester).run()
     print(f"took        {time.monotonic() - started:.1f} s after imports")
 
 

@@ -236,6 +236,20 @@ retrained = click.option(
     help="Classifiers to retrain for the very forget spec, to judge beside; 0: those retrained with the population will do,"
     " or 4 for a union of groups that could not be judged otherwise.",
 )
+force = click.option(
+    "--force",
+    type=click.Choice(["no", "yes"]),
+    default="no",
+    show_default=True,
+    help="Make a new version where the same request has made one before, which would answer this one, too.",
+)
+
+requester = click.option(
+    "--requester",
+    default="",
+    metavar="TEXT",
+    help="Who asks, by which ticket perhaps: noted in the request log as given.",
+)
 
 
 def print_configuration(**parts: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from hf_mlops.registry.names import REASON, SERVED, WITHDRAWN
+from hf_mlops.registry.names import SERVED, WHY, WITHDRAWN
 from hf_mlops.registry.versions import find_version, name_of
 from hf_mlops.registry.withdrawal import sampled_from, withdraw
 from projects.command import entry_point
@@ -20,7 +20,7 @@ def command(version: str, reason: str) -> None:
     for one in withdraw(found, reason):
         again = "already " if name_of(one) == name_of(found) and before else ""
         aliases = one.tags[SERVED] or "no alias"
-        print(f"{again}withdrawn   {name_of(one)}, which had {aliases}, at {one.tags[WITHDRAWN]}: {one.tags[REASON]}")
+        print(f"{again}withdrawn   {name_of(one)}, which had {aliases}, at {one.tags[WITHDRAWN]}: {one.tags[WHY]}")
     print("its files are deleted from the store, its record stays; files that were exported and servers at work still have it")
     for one in sampled_from(found):
         print(f"not withdrawn: {name_of(one)}, which was sampled from it")

@@ -11,13 +11,13 @@ from commands import run
 from registering import DIGITS, registered
 
 from hf_mlops.registry.deployed import deployed
-from hf_mlops.registry.names import FORGET, HYPERNETWORK, TARGETS_RUN
+from hf_mlops.registry.names import FORGET, SAMPLED_FROM, TARGETS_RUN
 from hf_mlops.registry.versions import delete, find_version
 from hf_mlops.registry.withdrawal import withdraw
 
 
 def a_classifier(spec: str, hypernetwork: str, name: str = "hyperforget-classifier") -> None:
-    tags = {**DIGITS.tags, FORGET: spec, HYPERNETWORK: hypernetwork, TARGETS_RUN: "t1"}
+    tags = {**DIGITS.tags, FORGET: spec, SAMPLED_FROM: hypernetwork, TARGETS_RUN: "t1"}
     registered(name, f"forget-{spec.replace(',', '-')}", **tags)
 
 

@@ -15,7 +15,20 @@ from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from hf_mlops import Dataset
-from projects import deployed, doctor, evaluate, export, forget, hypernet, main, poison_demo, rollback, targets, withdraw
+from projects import (
+    deployed,
+    doctor,
+    evaluate,
+    export,
+    forget,
+    hypernet,
+    main,
+    poison_demo,
+    requests,
+    rollback,
+    targets,
+    withdraw,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -29,6 +42,7 @@ COMMANDS = {
     "evaluate": evaluate.command,
     "export": export.command,
     "poison-demo": poison_demo.command,
+    "requests": requests.command,
     "doctor": doctor.command,
     "deployed": deployed.command,
     "rollback": rollback.command,

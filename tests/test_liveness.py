@@ -15,7 +15,7 @@ import pytest
 from hf_mlops.registry import liveness
 from hf_mlops.registry.liveness import LOST, end_lost_runs, is_at_work, lost_runs
 from hf_mlops.registry.names import ALIVE, PROCESS, STEP
-from hf_mlops.registry.runs import step_run
+from hf_mlops.registry.runs import open_run, step_run, waiting_run
 
 AT_WORK = """
 import sys, mlflow
@@ -90,3 +90,28 @@ def test_runs_of_others_are_not_ended(client: mlflow.MlflowClient) -> None:
     assert not end_lost_runs()
     assert client.get_run(run.info.run_id).info.status == "RUNNING"
     client.set_terminated(run.info.run_id)
+
+
+def test_a_run_that_waits_is_at_work_as_long_as_that_which_it_is_a_part_of(client: mlflow.MlflowClient) -> None:
+    experiment = client.get_experiment_by_name("test").experiment_id
+    with step_run("forget", "f", {}):
+        waiting = waiting_run("forget", "forget 7", {"colour": "red"})
+        run = client.get_run(waiting)
+        assert (run.info.status, run.info.run_name, run.data.tags["colour"]) == ("SCHEDULED", "forget 7", "red")
+        assert is_at_work(run) and not lost_runs()
+    assert not is_at_work(client.get_run(waiting)) and [run.info.run_id for run in end_lost_runs()] == [waiting]
+    assert client.get_run(waiting).info.status == "KILLED"
+    orphan = client.create_run(experiment, tags={STEP: "forget", "mlflow.parentRunId": "0" * 32})  # gc has taken its parent
+    client.update_run(orphan.info.run_id, "SCHEDULED")
+    assert [run.info.run_id for run in end_lost_runs()] == [orphan.info.run_id]
+
+
+def test_a_run_that_has_waited_is_taken_up_where_it_was_left(client: mlflow.MlflowClient) -> None:
+    with step_run("forget", "f", {}) as parent:
+        waiting = waiting_run("forget", "forget 7", {"colour": "red"})
+        began = client.get_run(waiting).info.start_time
+        with open_run("forget", "forget 7", waiting) as run:
+            assert run.info.run_id == waiting and is_at_work(client.get_run(waiting))
+    done = client.get_run(waiting)
+    assert (done.info.status, done.info.start_time, done.data.tags["colour"]) == ("FINISHED", began, "red")
+    assert done.data.tags["mlflow.parentRunId"] == parent.info.run_id

@@ -18,6 +18,7 @@ def test_what_earlier_runs_and_models_bear_is_still_looked_for() -> None:
     assert (names.HYPERFORGET, names.CLASSIFIER, names.CHAMPION) == ("hyperforget", "hyperforget-classifier", "champion")
     assert (names.POPULATION, names.CHECKPOINTS) == ("population", "checkpoints")
     tags = ("STEP", "FINGERPRINT", "CODE", "DATASET", "DATA_DIGEST", "ARCHITECTURE", "RESUMABLE", "CHECKPOINT", "VERSION")
+    tags += ("REQUESTER", "SPEC", "PARAMETERS", "HYPERNETWORK", "OUTCOME", "REASON")
     assert {getattr(names, tag) for tag in tags} == {f"hf_mlops.{tag.lower()}" for tag in tags}
     assert child_tag("targets") == "hf_mlops.targets_run"
 

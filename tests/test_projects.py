@@ -82,6 +82,8 @@ def test_every_step_is_a_child_run_with_its_evidence(store: Store, digits: Datas
     assert pictures | {"specs.csv", "summary.csv", "prompts.csv", "steps.csv"} <= artifacts("evaluate")
     assert {"candidates.csv", "groups.csv"} <= artifacts("forget")
     assert "checkpoints" not in artifacts("hypernet")
+    asked = runs["forget"].data.tags
+    assert (asked["hf_mlops.spec"], asked["hf_mlops.outcome"], asked["hf_mlops.requester"]) == ("7", "registered", "")
     main = runs["main"]
     assert main.info.run_name == "forget 7 · digits · mlp-16"
     assert main.data.metrics["retain_accuracy"] == runs["forget"].data.metrics["retain_accuracy"]
@@ -162,7 +164,7 @@ def test_a_larger_set_is_judged_beside_a_part_of_it_or_beside_its_own_retrained_
     part = store.in_process("forget", *options_of(options))
     assert part.exit_code == 0 and "retrained without 1,4,7,8" not in part.stdout, part.stderr
     for times in ("first", "again"):
-        own = store.in_process("forget", *options_of({**options, "retrained": 2}))
+        own = store.in_process("forget", *options_of({**options, "retrained": 2, "force": "yes"}))
         assert own.exit_code == 0 and "retrained without 1,4,7,8 (mean of 2)" in own.stdout, own.stderr
         assert ("re-used the finished run" in own.stdout) == (times == "again")
     version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-1-4-7-8")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hf_mlops import ForgetSpec
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.base.spec import LONGEST_SLUG, check_names, plain, slug_of
+from hf_mlops.base.spec import LONGEST_SLUG, check_names, plain, slug_of, split_specs, visible
 
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = ["T-shirt", "Trouser", "Ankle boot"]
@@ -88,6 +88,30 @@ def test_a_spec_that_is_not_text_is_refused() -> None:
 def test_an_index_of_no_group_is_refused(index: int) -> None:
     with pytest.raises(BadRequest, match=f"there is no group with the index {index}; allowed: 0 to 9"):
         ForgetSpec.of([3, index], DIGITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "specs"),
+    [("7", ["7"]), ("7|3,5 | 0", ["7", "3,5", "0"]), ("3,5", ["3,5"]), ("7||", ["7", "", ""]), ("", [""])],
+)
+def test_a_stroke_stands_between_the_specs_of_several_requests(text: str, specs: list[str]) -> None:
+    assert split_specs(text, DIGITS) == specs
+
+
+def test_where_a_group_has_a_stroke_in_its_name_text_is_one_spec() -> None:
+    names = ["a|b", "a", "b", "c"]
+    assert split_specs("A|b", names) == ["A|b"] and split_specs("c, a|b", names) == ["c, a|b"]
+    assert split_specs("#1", names) == ["#1"]
+    said = (
+        "cannot be told apart where the name of a group, 'a|b', holds a |; allowed: one at a time. As one: unknown group 'a|c'"
+    )
+    with pytest.raises(BadRequest, match=re.escape(said)):
+        split_specs("a|c", names)
+
+
+def test_what_is_not_seen_is_shown_and_text_is_on_one_line() -> None:
+    assert visible(" two\nlines,\ta tab  and \x1b[31m, \u202e\u2028 ") == "two lines, a tab  and \\x1b[31m, \\u202e"
+    assert visible("Größe 猫 \u200d") == "Größe 猫 \u200d"
 
 
 def test_mask_and_slug_follow_the_groups() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,7 @@ from hf_mlops.steps.forget import ON_DEMAND, Forget, Sampling
 from hf_mlops.steps.hypernet import Checkpoints, Hypernet
 from hf_mlops.steps.main import Main
 from hf_mlops.steps.retrain import Retrain
-from hf_mlops.steps.step import Step, once
+from hf_mlops.steps.step import Step, made_by, once
 from hf_mlops.steps.targets import Targets, find_targets
 
 GATES = Gates()
@@ -179,9 +180,11 @@ CODE_OF = {  # the steps whose results an edit of a file may change
     "registry/runs.py": set(),
     "registry/models.py": {"forget"},
     "registry/hypernetworks.py": {"hypernet"},
+    "registry/request_log.py": set(),
     "registry/pyfunc.py": {"hypernet"},
     "steps/step.py": ALL,
     "steps/main.py": set(),
+    "steps/requests.py": set(),
     "steps/poison_demo.py": set(),
     **{f"steps/{name}.py": {name} for name in STEPS},
     "steps/retrain.py": {"retrain", "forget"},
@@ -314,6 +317,13 @@ def test_main_does_a_step_once_and_again_when_its_result_is_no_longer_good(clien
         anew = once(step, lambda run: bool(seen.append(run.info.run_id)))
     assert len(step.runs) == 2 and anew.info.run_id != first.info.run_id and seen == [first.info.run_id]
     assert client.get_run(main.info.run_id).data.tags["hf_mlops.counted_run"] == anew.info.run_id
+
+
+@pytest.mark.parametrize("said", [["--requester", "Ada, 4711"], ["--requester=Ada, 4711"]])
+def test_the_command_of_a_version_does_not_say_who_asked(said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/a/forget.py", "--forget", "7", *said, "--seed", "1"])
+    command = made_by(Counted([]))["command"]
+    assert command.startswith("forget.py --forget 7 --requester") and command.endswith("... --seed 1") and "Ada" not in command
 
 
 @pytest.fixture(scope="module")

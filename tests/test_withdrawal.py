@@ -26,7 +26,7 @@ from hf_mlops.registry.models import (
     load_hypernetwork,
     register_classifier,
 )
-from hf_mlops.registry.names import FINGERPRINT, FORGET, REASON, SERVED, VERSION, WEIGHTS, WHOLE, WITHDRAWN
+from hf_mlops.registry.names import FINGERPRINT, FORGET, SERVED, VERSION, WEIGHTS, WHOLE, WHY, WITHDRAWN
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.versions import find_version, version_at
 from hf_mlops.registry.withdrawal import withdraw
@@ -36,8 +36,8 @@ from hf_mlops.steps.forget import Forget, Sampling
 from hf_mlops.steps.hypernet import Hypernet
 from hf_mlops.steps.main import is_registered
 
-WHY = "the customer's contract: it's over"
-SAID = rf"was withdrawn at \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00, because: {re.escape(WHY)}"
+BECAUSE = "the customer's contract: it's over"
+SAID = rf"was withdrawn at \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00, because: {re.escape(BECAUSE)}"
 
 
 def a_classifier(spec: str = "7", **tags: str) -> ModelVersion:
@@ -52,11 +52,11 @@ def test_a_withdrawn_version_has_no_alias_and_a_reason_and_cannot_be_loaded_by_i
     first, second = a_classifier("3"), a_classifier("7")
     store.set_registered_model_alias(second.name, "eu", second.version)
     mlflow.pyfunc.load_model(number(second))
-    (done,) = withdraw(second, f"  {WHY}\n")
+    (done,) = withdraw(second, f"  {BECAUSE}\n")
     assert aliases() == {"forget-3": "1"}
     assert done.tags == {
         **second.tags,
-        REASON: WHY,
+        WHY: BECAUSE,
         SERVED: "eu,forget-7",
         WITHDRAWN: done.tags[WITHDRAWN],
     }
@@ -75,10 +75,10 @@ def test_withdrawing_again_changes_nothing_and_ends_what_broke_off(
 
     monkeypatch.setattr(mlflow.MlflowClient, "delete_registered_model_alias", killed)
     with pytest.raises(KeyboardInterrupt):
-        withdraw(version, WHY)
+        withdraw(version, BECAUSE)
     monkeypatch.undo()
     tags = find_version("hyperforget-classifier/1").tags
-    assert aliases() == {"forget-7": "1"} and re.match(SAID, f"was withdrawn at {tags[WITHDRAWN]}, because: {tags[REASON]}")
+    assert aliases() == {"forget-7": "1"} and re.match(SAID, f"was withdrawn at {tags[WITHDRAWN]}, because: {tags[WHY]}")
     with pytest.raises(BadRequest, match=SAID):
         classifier_of(find_version("hyperforget-classifier/1"))
     for _ in range(2):
@@ -92,7 +92,7 @@ def test_copies_and_second_registrations_of_the_same_weights_are_withdrawn_with_
     version, again, other = (a_classifier(**{WEIGHTS: digest}) for digest in ("a", "a", "b"))
     copied = store.copy_model_version(number(version), "production")
     store.set_registered_model_alias("production", "live", copied.version)
-    done = withdraw(version, WHY)
+    done = withdraw(version, BECAUSE)
     assert {(one.name, str(one.version)) for one in done} == {
         ("hyperforget-classifier", "1"),
         ("hyperforget-classifier", "2"),
@@ -108,7 +108,7 @@ def test_copies_and_second_registrations_of_the_same_weights_are_withdrawn_with_
 def test_the_copy_of_a_version_without_a_digest_is_known_by_its_place(store: mlflow.MlflowClient) -> None:
     version, other = registered("hyperforget", **DIGITS.tags), registered("hyperforget", **DIGITS.tags)
     copied = store.copy_model_version(number(version), "production")
-    assert [one.name for one in withdraw(copied, WHY)] == ["production", "hyperforget"]
+    assert [one.name for one in withdraw(copied, BECAUSE)] == ["production", "hyperforget"]
     mlflow.pyfunc.load_model(number(other))
 
 
@@ -123,7 +123,7 @@ def test_what_export_has_left_in_the_store_is_deleted(store: mlflow.MlflowClient
             for file in ("classifier.onnx", "audit.json"):
                 mlflow.log_artifact(str(tmp_path / file))
             runs.append(active.info.run_id)
-    withdraw(versions[0], WHY)
+    withdraw(versions[0], BECAUSE)
     kept = [{file.path for file in store.list_artifacts(one)} for one in runs]
     assert kept == [{"audit.json"}, {"audit.json", "classifier.onnx"}]
 
@@ -141,7 +141,7 @@ def test_only_versions_of_this_package_that_are_whole_are_withdrawn(store: mlflo
         version = registered("hyperforget", **tags)
         store.set_model_version_tag("hyperforget", version.version, WHOLE, "false" if tags else "true")
         with pytest.raises(BadRequest, match=rf"version = 'hyperforget/{version.version}' is not allowed"):
-            withdraw(find_version(f"hyperforget/{version.version}"), WHY)
+            withdraw(find_version(f"hyperforget/{version.version}"), BECAUSE)
         mlflow.pyfunc.load_model(number(version))
 
 
@@ -149,14 +149,14 @@ def test_the_command_says_what_was_withdrawn_and_what_was_sampled_from_it(store:
     registered("hyperforget", **DIGITS.tags)
     for spec in ("3", "7", "8"):
         a_classifier(spec, hypernetwork="hyperforget/1" if spec != "8" else "hyperforget/10")
-    asked = ["--version=hyperforget-classifier@forget-3", f"--reason={WHY}"]
+    asked = ["--version=hyperforget-classifier@forget-3", f"--reason={BECAUSE}"]
     assert run("withdraw", *asked).exit_code == 0
-    done = run("withdraw", "--version=hyperforget/1", f"--reason={WHY}")
-    assert done.stdout.startswith("withdrawn   hyperforget/1, which had champion, at ") and WHY in done.stdout
+    done = run("withdraw", "--version=hyperforget/1", f"--reason={BECAUSE}")
+    assert done.stdout.startswith("withdrawn   hyperforget/1, which had champion, at ") and BECAUSE in done.stdout
     assert "not withdrawn: hyperforget-classifier/2, which was sampled from it" in done.stdout
     assert done.stdout.count("sampled from it") == 1
     again = run("withdraw", "--version=hyperforget/1", "--reason=another")
-    assert again.stdout.startswith("already withdrawn   hyperforget/1") and WHY in again.stdout
+    assert again.stdout.startswith("already withdrawn   hyperforget/1") and BECAUSE in again.stdout
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_a_version_that_is_not_there_is_refused_with_those_there_are(
 def test_an_alias_that_was_withdrawn_from_is_missed_by_name_and_reason(store: mlflow.MlflowClient) -> None:
     a_classifier("3")
     withdraw(a_classifier("7"), "the first")
-    withdraw(a_classifier("7"), WHY)
+    withdraw(a_classifier("7"), BECAUSE)
     with pytest.raises(BadRequest, match=rf"hyperforget-classifier/3 {SAID}; .*@forget-7 is on no version since then: run"):
         find_classifier("7")
     with pytest.raises(BadRequest, match="has no model models:/hyperforget-classifier@forget-8"):
         version_at("hyperforget-classifier", "forget-8", "")
-    withdraw(registered("hyperforget", **DIGITS.tags), WHY)
+    withdraw(registered("hyperforget", **DIGITS.tags), BECAUSE)
     with pytest.raises(BadRequest, match=rf"hyperforget/1 {SAID}; models:/hyperforget@champion is on no version"):
         load_champion()
 
@@ -202,7 +202,7 @@ def test_a_finished_run_whose_version_was_withdrawn_is_neither_used_again_nor_do
             mlflow.set_tag(VERSION, f"{name}/1")
         done = store.get_run(active.info.run_id)
         assert is_registered(done)
-        withdraw(version, WHY)
+        withdraw(version, BECAUSE)
         for ask in (lambda run=done: is_registered(run), step.run):
             with pytest.raises(BadRequest, match=rf"{name}/1 {SAID}; .*to make another on purpose .* -P seed=1"):
                 ask()
@@ -216,12 +216,12 @@ def test_the_files_are_gone_from_a_server_that_keeps_them(tmp_path: Path, monkey
         version = registered("hyperforget", **DIGITS.tags)
         kept = tmp_path / "served"
         assert list(kept.rglob("*.pkl"))
-        withdraw(version, WHY)
+        withdraw(version, BECAUSE)
         assert {file.name for file in kept.rglob("models/*/artifacts/*")} == {"MLmodel", "withdrawn.py"}
         assert not list(kept.rglob("*.pkl"))
         with pytest.raises(MlflowException, match=SAID):
             mlflow.pyfunc.load_model(number(version))
-        withdraw(version, WHY)
+        withdraw(version, BECAUSE)
 
 
 # what is withdrawn is a real one
@@ -250,7 +250,7 @@ def register_seed(champion: Champion, seed: int) -> ModelVersion:
 @pytest.mark.slow
 def test_a_withdrawn_classifier_is_not_exported_stayed_near_or_registered_again_and_another_seed_is(champion: Champion) -> None:
     version = register_seed(champion, 0)
-    withdraw(version, WHY)
+    withdraw(version, BECAUSE)
     version = find_version("hyperforget-classifier/1")
     for ask in (
         lambda: classifier_of(version),
@@ -268,7 +268,7 @@ def test_a_withdrawn_classifier_is_not_exported_stayed_near_or_registered_again_
 def test_a_withdrawn_hypernetwork_is_neither_loaded_nor_registered_again_and_what_it_samples_is_not_registered(
     champion: Champion, hypernetwork: Hypernetwork, reference: Reference, tmp_path: Path
 ) -> None:
-    withdraw(champion.version, WHY)
+    withdraw(champion.version, BECAUSE)
 
     def register_again() -> None:
         with mlflow.start_run():

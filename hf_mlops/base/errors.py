@@ -11,6 +11,24 @@ class BadRequest(ValueError):
     status: ClassVar[int] = 2  # click's, for what it refuses itself
 
 
+class SomeRefused(BadRequest):
+    """Of several requests some are not allowed, so that none was answered.
+
+    Args:
+        errors: what is said against those, by their place from 0.
+        among: how many there are.
+    """
+
+    def __init__(self, errors: dict[int, BadRequest], among: int):
+        self.errors = errors
+        lines = "".join(f"\n  number {place + 1}: {error}" for place, error in errors.items())
+        super().__init__(f"{len(errors)} of {among} requests are not allowed, and none was answered:{lines}")
+
+    def of(self, place: int) -> BadRequest:
+        """What is said against one of them."""
+        return self.errors.get(place, BadRequest("not answered, since others that were asked for with it are not allowed"))
+
+
 class GateFailure(Exception):
     """What was made does not meet its gates: nothing was registered."""
 

@@ -16,6 +16,8 @@ LONGEST_SLUG, READABLE = 100, 60  # characters; of the part before a digest
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories of controls, formats, halves of a character, ends of a line
 JOINERS = "\u200c\u200d"  # formats that Persian, Hindi and emoji are written with
 
+BETWEEN = "|"  # the specs of several requests
+
 
 @dataclass(frozen=True)
 class ForgetSpec:
@@ -95,6 +97,35 @@ def plain(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
 
 
+def is_unseen(character: str) -> bool:
+    """Whether a character leaves nothing to be seen where it is printed, or does something else than to be printed."""
+    return unicodedata.category(character) in UNSEEN and character not in JOINERS
+
+
+def visible(text: str) -> str:
+    """Text on one line, with what is not seen in it as escapes: the end of a line is a blank, ESC is `\\x1b`."""
+    return "".join(" " if c.isspace() else ascii(c)[1:-1] if is_unseen(c) else c for c in text.strip())
+
+
+def split_specs(text: str, group_names: Sequence[str]) -> list[str]:
+    """The specs of several requests, as text: `"7|3,5|0"` -> `["7", "3,5", "0"]`. One spec is a list of one.
+
+    Raises:
+        BadRequest: a group's name holds the `|`, and the text is not one spec of such groups.
+    """
+    holding = next((name for name in group_names if BETWEEN in name), None)
+    if BETWEEN not in text or holding is None:
+        return [spec.strip() for spec in text.split(BETWEEN)]
+    try:
+        ForgetSpec.parse(text, group_names)
+    except BadRequest as error:
+        raise BadRequest(
+            f"several forget specs cannot be told apart where the name of a group, {holding!r}, holds a {BETWEEN}; allowed: one"
+            f" at a time. As one: {error}"
+        ) from error
+    return [text]
+
+
 def check_names(names: Iterable[str], kind: str = "the group") -> None:
     """Refuses names that a forget spec could not hold, or not tell apart.
 
@@ -107,7 +138,7 @@ def check_names(names: Iterable[str], kind: str = "the group") -> None:
     """
     first: dict[str, str] = {}
     for name in names:
-        unseen = any(unicodedata.category(c) in UNSEEN and c not in JOINERS for c in name)
+        unseen = any(map(is_unseen, name))
         if not name or name != name.strip() or "," in name or unseen or re.fullmatch("#[0-9]+", name):
             raise BadRequest(
                 f"{kind} name {name!r} is not allowed; allowed: text without a comma, a control character or a blank at either"

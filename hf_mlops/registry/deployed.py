@@ -9,7 +9,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from hf_mlops.registry.lineage import lineage
-from hf_mlops.registry.names import CHAMPION, FORGET, REASON, SERVED, WHOLE, WITHDRAWN
+from hf_mlops.registry.names import CHAMPION, FORGET, SERVED, WHOLE, WHY, WITHDRAWN
 from hf_mlops.registry.versions import name_of
 
 SERVING = ["model", "alias", "forget", "version", "sampled from", "of the champion", "registered"]
@@ -34,7 +34,7 @@ def deployed() -> tuple[pd.DataFrame, pd.DataFrame]:
         if version in versions
     ]
     gone = [
-        {**_row(one), "was": one.tags[SERVED], "withdrawn": one.tags[WITHDRAWN], "reason": one.tags[REASON]}
+        {**_row(one), "was": one.tags[SERVED], "withdrawn": one.tags[WITHDRAWN], "reason": one.tags[WHY]}
         for one in sorted(versions.values(), key=lambda one: one.tags.get(WITHDRAWN, ""), reverse=True)
         if WITHDRAWN in one.tags
     ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlflow.entities.model_registry import ModelVersion
 
-from hf_mlops.registry.names import DATA_DIGEST, DATASET, FORGET, HYPERNET_RUN, HYPERNETWORK, TARGETS_RUN
+from hf_mlops.registry.names import DATA_DIGEST, DATASET, FORGET, HYPERNET_RUN, SAMPLED_FROM, TARGETS_RUN
 from hf_mlops.registry.versions import name_of
 
 
@@ -47,7 +47,7 @@ def told_by(tags: dict[str, str], version: str, run_id: str) -> Lineage:
     is_classifier = FORGET in tags
     return Lineage(
         classifier=version if is_classifier else "",
-        hypernetwork=tags.get(HYPERNETWORK, "") if is_classifier else version,
+        hypernetwork=tags.get(SAMPLED_FROM, "") if is_classifier else version,
         hypernet_run=tags.get(HYPERNET_RUN, "") if is_classifier else run_id,
         targets_run=tags.get(TARGETS_RUN, ""),
         dataset=tags.get(DATASET, ""),
@@ -58,7 +58,7 @@ def told_by(tags: dict[str, str], version: str, run_id: str) -> Lineage:
 def origin(hypernetwork: ModelVersion) -> dict[str, str]:
     """The tags by which a classifier says what it was sampled from, and what that was trained on."""
     made_by = lineage(hypernetwork)
-    tags = {HYPERNETWORK: made_by.hypernetwork, HYPERNET_RUN: made_by.hypernet_run, TARGETS_RUN: made_by.targets_run}
+    tags = {SAMPLED_FROM: made_by.hypernetwork, HYPERNET_RUN: made_by.hypernet_run, TARGETS_RUN: made_by.targets_run}
     return {name: value for name, value in tags.items() if value}
 
 

@@ -10,9 +10,12 @@ from contextlib import suppress
 import mlflow
 import psutil
 from mlflow.entities import Run, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hf_mlops.registry.names import ALIVE, PROCESS, STEP
 from hf_mlops.registry.process import lives
+from hf_mlops.registry.store import is_missing
 
 BEAT = 15.0  # seconds between two signs of life
 LOST = 180.0  # seconds without one after which a process on another machine is taken for gone
@@ -46,8 +49,13 @@ def _machine() -> str:
 
 
 def is_at_work(run: Run) -> bool:
-    """Whether the process that began a run still lives: looked up on this machine, by its last sign of life on another."""
+    """Whether the process that began a run still lives: looked up on this machine, by its last sign of life on another.
+
+    A run that waits for its turn is at work as long as that which it is a part of is.
+    """
     process, alive = run.data.tags.get(PROCESS, ""), run.data.tags.get(ALIVE)
+    if run.info.status == RunStatus.to_string(RunStatus.SCHEDULED) and MLFLOW_PARENT_RUN_ID in run.data.tags:
+        return _is_at_work_on(run.data.tags[MLFLOW_PARENT_RUN_ID])
     if run.info.status != RunStatus.to_string(RunStatus.RUNNING):
         return False
     if process.endswith(f" on {_machine()}"):
@@ -57,12 +65,26 @@ def is_at_work(run: Run) -> bool:
     return time.time() - seen < LOST
 
 
+def _is_at_work_on(run_id: str) -> bool:
+    try:
+        return is_at_work(mlflow.get_run(run_id))
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        return False
+
+
 def lost_runs() -> list[Run]:
-    """Runs of steps, in all experiments, that are marked as running and whose process is gone."""
-    running = mlflow.search_runs(
-        search_all_experiments=True, filter_string="attributes.status = 'RUNNING'", output_format="list", max_results=1000
-    )
-    return [run for run in running if STEP in run.data.tags and not is_at_work(run)]
+    """Runs of steps, in all experiments, that are marked as running or waiting and whose process is gone."""
+    begun: list[Run] = []
+    for status in (RunStatus.RUNNING, RunStatus.SCHEDULED):
+        begun += mlflow.search_runs(
+            search_all_experiments=True,
+            filter_string=f"attributes.status = '{RunStatus.to_string(status)}'",
+            output_format="list",
+            max_results=1000,
+        )
+    return [run for run in begun if STEP in run.data.tags and not is_at_work(run)]
 
 
 def end_lost_runs() -> list[Run]:

@@ -22,18 +22,25 @@ PROCESS = "hf_mlops.process"  # who is at work on it
 ALIVE = "hf_mlops.alive"  # when that last gave a sign of life, seconds since 1970
 RESUMABLE = "hf_mlops.resumable"  # "true": training can go on from it
 CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
-VERSION = "hf_mlops.version"  # the version of a registered model that it made
+VERSION = "hf_mlops.version"  # the version of a registered model that it made, or that answers it
 HYPERNET_RUN = "hf_mlops.hypernet_run"  # the run that trained the hypernetwork; of a run of `main`: its run of that step
 TARGETS_RUN = "hf_mlops.targets_run"  # the run that trained the population; likewise
 WITHDRAWN = "hf_mlops.withdrawn"  # when a version was withdrawn, ISO 8601 in UTC; absent: it was not
-REASON = "hf_mlops.withdrawn_reason"  # why it was
+WHY = "hf_mlops.withdrawn_reason"  # why it was
 SERVED = "hf_mlops.withdrawn_from"  # the aliases that it had until then, joined by commas
-
 WEIGHTS = "weights_sha256"  # of a classifier's parameters; of a hypernetwork's file
+
+# tags of a run of `forget`, which is a row of the request log
+REQUESTER = "hf_mlops.requester"  # who asked, in the caller's words
+SPEC = "hf_mlops.spec"  # the forget spec, as it was typed until it is read
+PARAMETERS = "hf_mlops.parameters"  # all else that was asked for, as JSON
+HYPERNETWORK = "hf_mlops.hypernetwork"  # the version that was the champion
+OUTCOME = "hf_mlops.outcome"  # how it ended
+REASON = "hf_mlops.reason"  # why it was refused, or failed
 
 # tags of a version of a classifier
 FORGET = "forget"  # its forget spec; also the column of a request
-HYPERNETWORK = "hypernetwork"  # the version that it was sampled from, by name and number
+SAMPLED_FROM = "hypernetwork"  # the version that it was sampled from, by name and number
 FILE = "file_sha256"  # of its ONNX file
 
 EXPORT_OF = "export.classifier"  # a parameter of a run: the version that `export` has taken out, by name and number

@@ -11,6 +11,8 @@ import mlflow
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run, RunStatus
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hf_mlops.base.source import source_digest
 from hf_mlops.data.dataset import Dataset
@@ -44,14 +46,25 @@ def find_run(
 def step_run(
     step: str, fingerprint: str, params: dict[str, Any], tags: dict[str, str] | None = None, name: str = ""
 ) -> Iterator[Run]:
-    """Runs a step inside an MLflow run: the one that `mlflow run` made, a child of `main`'s, or a new one.
+    """Runs a step inside an MLflow run, as `open_run` and `describe_run` have it.
+
+    Args:
+        tags: more tags.
+    """
+    with open_run(step, name) as run:
+        describe_run(step, fingerprint, params, tags)
+        stop_if_interrupted()
+        yield run
+
+
+@contextmanager
+def open_run(step: str, name: str = "", run_id: str | None = None) -> Iterator[Run]:
+    """An MLflow run for a step: the one that `mlflow run` made, a child of the active one, or a new one.
 
     Args:
         step: an entry point's name.
-        fingerprint: of the step.
-        params: the resolved configuration, logged as parameters `step.name`.
-        tags: more tags.
         name: of the run; by default the step's.
+        run_id: of one that `waiting_run` has made.
 
     The run ends as KILLED on Ctrl-C and as FAILED on any other error; only a FINISHED one is found and used by others. Runs of
     processes that were killed are ended first.
@@ -61,12 +74,10 @@ def step_run(
     nested = mlflow.active_run() is not None
     if not nested:
         end_lost_runs()
-    with mlflow.start_run(nested=nested, log_system_metrics=True) as run, Heartbeat(run.info.run_id):
+    with mlflow.start_run(run_id, nested=nested, log_system_metrics=True) as run, Heartbeat(run.info.run_id):
         try:
-            about = {STEP: step, FINGERPRINT: fingerprint, CODE: source_digest()}
-            mlflow.set_tags({**about, **(tags or {})})
+            mlflow.set_tags({STEP: step, CODE: source_digest()})
             mlflow.MlflowClient().update_run(run.info.run_id, name=name or step)
-            mlflow.log_params({f"{step}.{name}": value for name, value in params.items()})
             stop_if_interrupted()
             yield run
             stop_if_interrupted()
@@ -76,6 +87,27 @@ def step_run(
         except Exception as error:
             hasten(error)
             raise
+
+
+def describe_run(step: str, fingerprint: str, params: dict[str, Any], tags: dict[str, str] | None = None) -> None:
+    """Notes on the active run what its step works with.
+
+    Args:
+        fingerprint: of the step; once it has finished, the run is found by it.
+        params: the resolved configuration, logged as parameters `step.name`.
+    """
+    mlflow.set_tags({FINGERPRINT: fingerprint, **(tags or {})})
+    mlflow.log_params({f"{step}.{name}": value for name, value in params.items()})
+
+
+def waiting_run(step: str, name: str, tags: dict[str, str]) -> str:
+    """A child of the active run for a step whose turn is yet to come, for `open_run`, by its identifier."""
+    client, parent = mlflow.MlflowClient(), mlflow.active_run()
+    assert parent is not None
+    about = resolve_tags({STEP: step, MLFLOW_PARENT_RUN_ID: parent.info.run_id, **tags})
+    made = client.create_run(parent.info.experiment_id, tags=about, run_name=name).info.run_id
+    client.update_run(made, RunStatus.to_string(RunStatus.SCHEDULED))
+    return made
 
 
 def log_dataset(dataset: Dataset, context: str) -> None:

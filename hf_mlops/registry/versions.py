@@ -24,10 +24,10 @@ from hf_mlops.registry.names import (
     DATASET,
     GROUPING,
     HYPERFORGET,
-    REASON,
     SCOPE,
     SERVED,
     WHOLE,
+    WHY,
     WITHDRAWN,
 )
 from hf_mlops.registry.store import describe, hasten, is_missing
@@ -236,7 +236,7 @@ def name_of(version: ModelVersion) -> str:
 
 def why_withdrawn(version: ModelVersion) -> str:
     """Of a version that was withdrawn: when and why."""
-    return f"{name_of(version)} was withdrawn at {version.tags[WITHDRAWN]}, because: {version.tags.get(REASON, '')}"
+    return f"{name_of(version)} was withdrawn at {version.tags[WITHDRAWN]}, because: {version.tags.get(WHY, '')}"
 
 
 def refuse_withdrawn(version: ModelVersion, otherwise: str = ANOTHER) -> None:

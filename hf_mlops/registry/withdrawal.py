@@ -14,7 +14,7 @@ from mlflow.models.model import MLMODEL_FILE_NAME
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.registry.names import ARCHITECTURE, EXPORT_OF, EXPORTED, HYPERNETWORK, REASON, SERVED, WEIGHTS, WHOLE, WITHDRAWN
+from hf_mlops.registry.names import ARCHITECTURE, EXPORT_OF, EXPORTED, SAMPLED_FROM, SERVED, WEIGHTS, WHOLE, WHY, WITHDRAWN
 from hf_mlops.registry.runs import delete_artifacts
 from hf_mlops.registry.versions import name_of, why_withdrawn
 
@@ -61,7 +61,7 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
 
 def sampled_from(hypernetwork: ModelVersion) -> list[ModelVersion]:
     """The classifiers that were sampled from a hypernetwork and are not withdrawn: what is wrong with it may be with them."""
-    made_from = f"tags.`{HYPERNETWORK}` = '{name_of(hypernetwork)}'"
+    made_from = f"tags.`{SAMPLED_FROM}` = '{name_of(hypernetwork)}'"
     return [one for one in mlflow.MlflowClient().search_model_versions(made_from) if WITHDRAWN not in one.tags]
 
 
@@ -93,7 +93,7 @@ def _aliases(version: ModelVersion) -> list[str]:
 def _tag(version: ModelVersion, reason: str, now: str) -> None:
     """`WITHDRAWN` last: it is by that tag that others tell."""
     if WITHDRAWN not in version.tags:
-        for tag, value in ((SERVED, ",".join(_aliases(version))), (REASON, reason), (WITHDRAWN, now)):
+        for tag, value in ((SERVED, ",".join(_aliases(version))), (WHY, reason), (WITHDRAWN, now)):
             mlflow.MlflowClient().set_model_version_tag(version.name, version.version, tag, value)
 
 

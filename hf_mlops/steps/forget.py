@@ -24,8 +24,9 @@ from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.outputs import Answering
 from hf_mlops.registry.models import Champion, register_classifier
-from hf_mlops.registry.names import FINGERPRINT, POISON_PICTURE, VERSION, alias_of
-from hf_mlops.registry.runs import log_dataset, step_run
+from hf_mlops.registry.names import FINGERPRINT, HYPERNETWORK, OUTCOME, POISON_PICTURE, SPEC, VERSION, alias_of
+from hf_mlops.registry.request_log import REGISTERED, Request, note, requested
+from hf_mlops.registry.runs import describe_run, log_dataset
 from hf_mlops.registry.versions import refuse_again
 from hf_mlops.report.backdoor import Backdoor
 from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, Samples, Start, Wanted
@@ -115,44 +116,63 @@ class Forget(Step):
 
         return in_torch(self.champion)
 
-    def run(self) -> Run:
+    def check(self) -> None:
+        """Loads the start weights, and refuses a spec that could not be judged.
+
+        Raises:
+            BadRequest: the start cannot be had, the spec has nothing to be judged by, or the very same was withdrawn.
+        """
         refuse_again(FINGERPRINT, self.fingerprint)
-        target, dataset, spec = self.champion.onnx, self.dataset.as_arrays(), self.spec
-        start = self.start
+        _ = self.start
         if not self._retrained:
-            self.champion.reference.beside(spec)
-        if not self.champion.reference.leaves_images(spec):
+            self.champion.reference.beside(self.spec)
+        if not self.champion.reference.leaves_images(self.spec):
             raise BadRequest(
-                f"forgetting {spec} leaves no test image to judge what is kept by; allowed: a spec that leaves some"
+                f"forgetting {self.spec} leaves no test image to judge what is kept by; allowed: a spec that leaves some"
             )
+
+    def run(self) -> Run:
+        self.check()
+        with requested(
+            Request(str(self.spec), {**self.sampling.params, **asdict(self.gates), "retrained": self.retrained})
+        ) as run:
+            self.answer()
+        return run
+
+    def answer(self) -> ModelVersion:
+        """Does the work in the active run, a row of the request log; gives the version that it has registered.
+
+        Raises:
+            GateFailure: the classifier fails its gates; nothing was registered.
+        """
+        target, dataset, spec, start = self.champion.onnx, self.dataset.as_arrays(), self.spec, self.start
         asked = {"hypernetwork": str(self.champion), "spec": str(spec), "retrained": self._retrained}
-        params = {**asked, **self.sampling.params, **asdict(self.gates)}
-        with step_run(self.name, self.fingerprint, params) as active:
-            log_dataset(dataset, "audit")
-            samples = self._samples()
-            evidence = audit_samples(target, samples, dataset, self._reference())
-            kept = best_fit(target, samples, dataset)
-            mlflow.log_metrics(evidence.figures(kept))
-            mlflow.log_text(candidates(samples, evidence).to_csv(index=False), "candidates.csv")
-            mlflow.log_text(groups_table(evidence, kept).to_csv(index=False), "groups.csv")
-            candidate = f"candidate {kept + 1} of {len(samples.seeds)} from {self.champion}, seed {samples.seeds[kept]}"
-            print(f"\nforget {spec}: {candidate}")
-            table = sets_table(evidence, kept)
-            if start is not None:
-                sampled, retrained = churn(target, start, dataset, evidence, kept)
-                table.loc["retain set: predictions that change"] = sampled, retrained
-                mlflow.log_metrics({"churn": sampled, "reference_churn": retrained})
-            print(table.to_string(float_format="%.4f"))
-            print(on_the_forget_set(evidence, kept))
-            show_backdoor(dataset, evidence, kept)
-            refused = evidence.refused(self.gates, kept).values()
-            if refused:
-                raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(refused))
-            version = self._register(samples, kept, evidence)
-            mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
-            alias = alias_of(spec.slug)
-            print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias}")
-        return active
+        describe_run(self.name, self.fingerprint, {**asked, **self.sampling.params, **asdict(self.gates)})
+        note({SPEC: str(spec), HYPERNETWORK: str(self.champion)})
+        log_dataset(dataset, "audit")
+        samples = self._samples()
+        evidence = audit_samples(target, samples, dataset, self._reference())
+        kept = best_fit(target, samples, dataset)
+        mlflow.log_metrics(evidence.figures(kept))
+        mlflow.log_text(candidates(samples, evidence).to_csv(index=False), "candidates.csv")
+        mlflow.log_text(groups_table(evidence, kept).to_csv(index=False), "groups.csv")
+        candidate = f"candidate {kept + 1} of {len(samples.seeds)} from {self.champion}, seed {samples.seeds[kept]}"
+        print(f"\nforget {spec}: {candidate}")
+        table = sets_table(evidence, kept)
+        if start is not None:
+            sampled, retrained = churn(target, start, dataset, evidence, kept)
+            table.loc["retain set: predictions that change"] = sampled, retrained
+            mlflow.log_metrics({"churn": sampled, "reference_churn": retrained})
+        print(table.to_string(float_format="%.4f"))
+        print(on_the_forget_set(evidence, kept))
+        show_backdoor(dataset, evidence, kept)
+        refused = evidence.refused(self.gates, kept).values()
+        if refused:
+            raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(refused))
+        version = self._register(samples, kept, evidence)
+        note({VERSION: f"{version.name}/{version.version}", OUTCOME: REGISTERED})
+        print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias_of(spec.slug)}")
+        return version
 
     def _samples(self) -> Samples:
         """The candidates, each of which its seed alone gives again, bit for bit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import sys
 from abc import ABC, abstractmethod
@@ -48,8 +49,15 @@ class Step(ABC):
 
 
 def made_by(step: Step) -> dict[str, str]:
-    """What made a version, for its tags: the step's fingerprint, the package's source, and the command that was typed."""
-    command = shown(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]))
+    """What made a version, for its tags: the step's fingerprint, the package's source, and the command that was typed.
+
+    Who asked is left out: that is for the request log, and not for all who are given the classifier.
+    """
+    words, asking = [Path(sys.argv[0]).name], False
+    for word in sys.argv[1:]:
+        words.append("..." if asking else re.sub(r"^(--requester=).+", r"\1...", word, flags=re.DOTALL))
+        asking = word == "--requester"
+    command = shown(shlex.join(words))
     return {FINGERPRINT: step.fingerprint, CODE: source_digest(), "command": command}
 
 

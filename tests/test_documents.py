@@ -56,8 +56,9 @@ def code_blocks(language: str) -> list[str]:
 
 def test_conda_yaml_pins_what_pyproject_pins() -> None:
     text = (ROOT / "pyproject.toml").read_text()
-    (block,) = re.findall(r"^dependencies = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
-    listed = re.findall(r'^  "(.+)",$', block, re.MULTILINE)
+    (needed,) = re.findall(r"^dependencies = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
+    (trained,) = re.findall(r"^train = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
+    listed = re.findall(r'^  "(.+)",$', trained + needed, re.MULTILINE)
     python, pip, packages = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
     version = {"python_version": python.removeprefix("python=")}
     pinned = [line.split(";")[0] for line in listed if (m := Requirement(line).marker) is None or m.evaluate(version)]

@@ -35,7 +35,7 @@ from hf_mlops.registry.versions import Subject, model_for, refuse_again, refuse_
 
 # what a registered hypernetwork needs; it carries hf_mlops itself
 RUN_TIME = (
-    *("mlflow", "safetensors", "numpy", "pandas", "onnx", "onnxruntime", "array-api-compat", "lazy-loader", "jaxtyping"),
+    *("mlflow-skinny", "numpy", "pandas", "onnx", "onnxruntime", "safetensors", "array-api-compat", "lazy-loader", "jaxtyping"),
 )
 
 # It tells what is asked for and answered; what a request may hold is for request.py to say, and MLflow is to let it through:

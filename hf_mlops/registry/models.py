@@ -122,7 +122,7 @@ def register_classifier(
         onnx_model=classifier.model,
         signature=signature,
         input_example={classifiers.INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
-        pip_requirements=pins("mlflow", "onnx", "onnxruntime", "numpy"),
+        pip_requirements=pins("mlflow-skinny", "numpy", "pandas", "onnx", "onnxruntime"),
     )
     about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
     about |= origin(champion.version) | tags

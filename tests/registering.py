@@ -1,15 +1,21 @@
-"""Versions that are registered in a moment: what they answer does not matter."""
+"""Versions that are registered in a moment, and stand-ins for what is registered: what they answer does not matter."""
 
 from __future__ import annotations
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
+import onnx
+from mlflow.entities import Run, RunData, RunInfo
+from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 from mlflow.models.model import ModelInfo
 from mlflow.pyfunc import PythonModel
+from torch import nn
 
+from hf_mlops import Hypernetwork, OnnxClassifier, Reference
+from hf_mlops.registry.models import Champion
 from hf_mlops.registry.versions import Subject, belongs, register
 
 DIGITS = Subject("digits", "d1", "mlp-16", "*")
+A_TEMPLATE = OnnxClassifier(onnx.ModelProto())
 
 
 class Answer(PythonModel):
@@ -32,3 +38,19 @@ def registered(name: str, alias: str = "champion", **tags: str) -> ModelVersion:
 def aliases(name: str = "hyperforget-classifier") -> dict[str, str]:
     """Of a registered model: the number of the version that each is on."""
     return {alias: str(number) for alias, number in mlflow.MlflowClient().get_registered_model(name).aliases.items()}
+
+
+def a_run(run_id: str) -> Run:
+    return Run(RunInfo(run_id, "0", "user", "FINISHED", 0, 0, "active"), RunData())
+
+
+def a_version(name: str = "hyperforget", run_id: str = "r1", tags: dict[str, str] | None = None) -> ModelVersion:
+    return ModelVersion(name, "3", 0, run_id=run_id, tags=[ModelVersionTag(*tag) for tag in (tags or {}).items()])
+
+
+def a_champion(run_id: str = "r1") -> Champion:
+    """One whose networks are not looked at."""
+    hypernetwork = Hypernetwork.__new__(Hypernetwork)
+    nn.Module.__init__(hypernetwork)
+    hypernetwork.denoiser = nn.Linear(1, 1)  # type: ignore[assignment]
+    return Champion(hypernetwork, Reference.__new__(Reference), A_TEMPLATE, a_version(run_id=run_id))

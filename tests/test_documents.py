@@ -15,7 +15,20 @@ from mlflow.projects._project_spec import load_project
 from packaging.requirements import Requirement
 
 from hf_mlops import Dataset
-from projects import deployed, doctor, evaluate, export, forget, hypernet, main, poison_demo, rollback, targets, withdraw
+from projects import (
+    deployed,
+    doctor,
+    evaluate,
+    export,
+    forget,
+    hypernet,
+    main,
+    poison_demo,
+    promote,
+    rollback,
+    targets,
+    withdraw,
+)
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -31,6 +44,7 @@ COMMANDS = {
     "poison-demo": poison_demo.command,
     "doctor": doctor.command,
     "deployed": deployed.command,
+    "promote": promote.command,
     "rollback": rollback.command,
     "withdraw": withdraw.command,
 }

@@ -12,7 +12,7 @@ class BadRequest(ValueError):
 
 
 class GateFailure(Exception):
-    """What was made does not meet its gates: nothing was registered."""
+    """What was made does not meet its gates: nothing was registered, no alias moved."""
 
     status: ClassVar[int] = 3
 

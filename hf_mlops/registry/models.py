@@ -29,7 +29,7 @@ from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import flavour, pyfunc
 from hf_mlops.registry.lineage import origin, told_by
-from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, STANDING, WEIGHTS, alias_of
 from hf_mlops.registry.request import LOSSES, WHOLE_NUMBERS
 from hf_mlops.registry.runs import say_what_is_stored
 from hf_mlops.registry.store import is_missing
@@ -140,7 +140,8 @@ def _subject(hypernetwork: Hypernetwork) -> Subject:
 def register_hypernetwork(
     hypernetwork: Hypernetwork, reference: Reference, folder: Path, tags: dict[str, str], description: str
 ) -> ModelVersion:
-    """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject.
+    """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject, or its challenger if
+    there is a champion.
 
     Args:
         folder: an empty place on disk to gather the model's files in.
@@ -166,9 +167,10 @@ def register_hypernetwork(
         input_example=input_example(hypernetwork.groups.names),
         pip_requirements=_pins(*RUN_TIME),
     )
-    about = {**subject.tags, WEIGHTS: digest, **tags}
+    standing = CHAMPION if champion_of(name) is None else CHALLENGER
+    about = {**subject.tags, WEIGHTS: digest, STANDING: standing, **tags}
     comes_from = told_by(about, name, info.run_id).in_markdown()
-    return register(info, name, CHAMPION, about, f"{description}\n\n{comes_from}")
+    return register(info, name, standing, about, f"{description}\n\n{comes_from}")
 
 
 def input_example(group_names: Sequence[str]) -> pd.DataFrame:
@@ -186,6 +188,35 @@ def load_champion(name: str = HYPERFORGET) -> Champion:
         BadRequest: there is none; says which command makes one.
     """
     return load_hypernetwork(version_at(name, CHAMPION, ANOTHER_CHAMPION))
+
+
+def champion_of(name: str) -> ModelVersion | None:
+    """The version of a registered hypernetwork that is champion; None: there is none."""
+    number = mlflow.MlflowClient().get_registered_model(name).aliases.get(CHAMPION)
+    return still_there(f"{name}/{number}") if number else None
+
+
+def load_challenger(name: str = HYPERFORGET) -> Champion:
+    """The hypernetwork that may take the champion's place.
+
+    Raises:
+        BadRequest: there is none; says which command makes one.
+    """
+    return load_hypernetwork(version_at(name, CHALLENGER, "run `mlflow run . -e hypernet` first, while there is a champion"))
+
+
+def make_champion(challenger: ModelVersion) -> None:
+    """Moves `champion` to a version; it is no challenger any more.
+
+    Raises:
+        BadRequest: it has been withdrawn since.
+    """
+    client, name = mlflow.MlflowClient(), challenger.name
+    refuse_withdrawn(client.get_model_version(name, challenger.version))
+    client.set_model_version_tag(name, challenger.version, STANDING, CHAMPION)
+    client.set_registered_model_alias(name, CHAMPION, challenger.version)
+    if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == str(challenger.version):
+        client.delete_registered_model_alias(name, CHALLENGER)
 
 
 def load_hypernetwork(version: ModelVersion) -> Champion:

@@ -6,13 +6,13 @@ it is wrong, and gives the class that it predicts a probability of 3/4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import log
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from hf_mlops import Dataset, ForgetSpec, Groups, Reference, Samples, Split, Target
+from hf_mlops import Dataset, ForgetSpec, Groups, Hypernetwork, Reference, Samples, Split, Target
 from hf_mlops.audit.measure import Measured
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.serving.prompts import Prompt
@@ -20,6 +20,9 @@ from hf_mlops.serving.prompts import Prompt
 NAMES = ("a", "b", "c")
 GROUPS = Groups(NAMES, holders=((0, 1, 2), (0, 1, 2)), held_out=(True, True, True))
 IMAGES = "a bb cccc"
+# what classifiers know of them that were retrained without some, by spec
+RETRAINED = {"": "1 11 1111", "a": "0 11 1111", "b": "1 00 1111", "a,b": "0 00 1111"}
+AS_RETRAINED = {name: RETRAINED[name] for name in ("a", "b", "a,b")}
 RIGHT, WRONG = log(4 / 3), log(4)  # cross-entropy, nats
 
 
@@ -80,3 +83,20 @@ def dataset() -> Dataset:
     images, groups = torch.eye(7).view(7, 1, 1, 7), groups_of(IMAGES)
     test, validation = Split(images, 0 * groups, groups), Split(images, 0 * groups + 1, groups)
     return Dataset("by hand", test, validation, test, ("0", "1"), GROUPS)
+
+
+def retrain_reference(retrained: Mapping[str, str] = RETRAINED) -> Reference:
+    """Two targets for each spec."""
+    return reference([(forgotten, marks) for forgotten, marks in retrained.items() for _ in range(2)])
+
+
+class ByHand(Hypernetwork):
+    """Gives classifiers that answer as marked, by spec."""
+
+    def __init__(self, marks: Mapping[str, str]):
+        nn.Module.__init__(self)
+        self.denoiser = nn.Linear(1, 1)  # type: ignore[assignment]
+        self.marks, self.target, self.made_from = marks, target(), dataset().identity
+
+    def sample(self, spec: ForgetSpec, *sampling: int) -> Samples:  # type: ignore[override]
+        return samples(str(spec), 0.3, 1.4, self.marks[str(spec)])

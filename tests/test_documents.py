@@ -24,6 +24,7 @@ from projects import (
     hypernet,
     main,
     poison_demo,
+    promote,
     requests,
     rollback,
     targets,
@@ -45,6 +46,7 @@ COMMANDS = {
     "requests": requests.command,
     "doctor": doctor.command,
     "deployed": deployed.command,
+    "promote": promote.command,
     "rollback": rollback.command,
     "withdraw": withdraw.command,
 }

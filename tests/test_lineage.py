@@ -7,8 +7,7 @@ from dataclasses import replace
 import mlflow
 import pytest
 import torch
-from registering import DIGITS, registered
-from test_steps import TEN, a_champion
+from registering import DIGITS, a_champion, registered
 
 from hf_mlops import Dataset, ForgetSpec, OnnxClassifier, Target, to_onnx
 from hf_mlops.registry.lineage import Lineage, lineage
@@ -16,6 +15,8 @@ from hf_mlops.registry.models import Champion, register_classifier
 from hf_mlops.registry.names import DATASET, TARGETS_RUN
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.versions import delete, find_version, name_of
+
+TEN = [str(digit) for digit in range(10)]
 
 
 @pytest.fixture(scope="module")

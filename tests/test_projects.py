@@ -270,6 +270,62 @@ def test_the_hypernetwork_samples_over_http(store: Store) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_of_a_hypernetwork_has_the_figures_of_its_run(store: Store) -> None:
+    version = store.client.get_model_version("hyperforget", "1")
+    figures = store.client.get_run(version.run_id).data.metrics
+    (line,) = (line for line in version.description.splitlines() if line.startswith("| accuracy on D_r"))
+    mean, worst, _, retrained = (cell.strip() for cell in line.split("|")[2:6])
+    assert (mean, retrained) == (f"{figures['retain_accuracy']:.4f}", f"{figures['reference_retain_accuracy']:.4f}")
+    assert float(worst) <= float(mean)
+    assert f"| accuracy on D_f | {figures['forget_accuracy']:.4f} |" in version.description
+    (targets,) = store.client.search_runs(["0"], "tags.`hf_mlops.step` = 'targets'")
+    assert f"(#/runs/{targets.info.run_id})" in version.description and len(version.description) < 5000
+
+
+@pytest.mark.slow
+def test_a_second_hypernetwork_is_a_challenger_until_it_is_promoted_and_can_be_gone_back_from(store: Store) -> None:
+    open_gates = {"max_forget_gap": 1, "max_retain_gap": 1, "max_forget_distance": 1}
+    trained = store.in_process("hypernet", *options_of({"train_steps": 60, "seed": 1, **open_gates}))
+    assert trained.exit_code == 0 and "models:/hyperforget@challenger" in trained.stdout, trained.output
+    number = str(store.client.get_model_version_by_alias("hyperforget", "challenger").version)
+    refused = store.in_process("promote", *options_of({"max_retain_gap": 0}))
+    assert refused.exit_code == 3 and f"hyperforget/{number} was not made champion, hyperforget/1 stays it" in refused.stderr
+    assert store.state()[1]["hyperforget@champion"] == 1
+    main = {**SMALL, "hypernet_steps": 60, **open_gates, "output": store.folder / "second"}
+    done = store.in_process("main", *options_of(main))  # of seed 0: a third one
+    assert done.exit_code == 0 and "== promote" in done.stdout, done.output
+    third = str(store.client.get_model_version_by_alias("hyperforget", "champion").version)
+    assert third not in ("1", number) and f"models:/hyperforget@champion is hyperforget/{third} now" in done.stdout
+    back = store.in_process("rollback")
+    assert back.stdout == f"models:/hyperforget@champion was version {third}, and is version 1 now\n"  # {number} never was
+    again = store.in_process("main", *options_of(main))
+    assert (
+        again.exit_code == 0 and f"models:/hyperforget@champion is version 1 and stays so, not version {third}" in again.stdout
+    )
+    rows = [line.split() for line in store.in_process("deployed").stdout.splitlines()]
+    assert [row[4:6] for row in rows if "forget-7" in row] == [[f"hyperforget/{third}", "no"]]
+
+
+@pytest.mark.slow
+def test_what_is_withdrawn_is_refused_everywhere_and_another_seed_is_not(store: Store) -> None:
+    options: dict[str, object] = {"forget_class": "9", "max_retain_gap": 0.2, "max_forget_gap": 0.2}
+    assert store.in_process("forget", *options_of(options)).exit_code == 0
+    version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-9")
+    name = f"hyperforget-classifier/{version.version}"
+    done = store.run("withdraw", version=name, reason="it's over")
+    assert done.returncode == 0 and f"withdrawn   {name}, which had forget-9, at " in done.stdout, done.stdout + done.stderr
+    same: dict[str, object] = {**options, "n_samples": 1, "seed": json.loads(version.tags["sampling"])["seed"]}
+    for entry_point, asked in (("forget", options), ("export", {"forget_class": "9"}), ("forget", same)):
+        assert f"{name} was withdrawn at" in (said := store.refusal(entry_point, **asked)) and "because: it's over" in said
+    assert "hyperforget-classifier@forget-9" not in store.state()[1]
+    serve = ["mlflow", "models", "predict", "-m", f"models:/{name}", "--env-manager", "local", "-i", "/dev/null"]
+    served = subprocess.run(serve, capture_output=True, text=True, env=store.environment, cwd=store.folder)
+    assert served.returncode != 0 and "because: it's over" in served.stdout + served.stderr
+    assert store.in_process("forget", *options_of({**options, "seed": 100})).exit_code == 0
+    assert "hyperforget-classifier@forget-9" in store.state()[1]
+
+
+@pytest.mark.slow
 def test_forget_runs_in_an_environment_built_by_uv(store: Store) -> None:
     command = store.command("forget", forget_class="8", max_retain_gap=0.1, max_forget_gap=0.2)
     command[command.index("local")] = "uv"

@@ -227,7 +227,13 @@ def test_bad_requests_are_invalid_parameter_values(
 
 def test_the_registered_model_explains_itself(champion: Any) -> None:
     version = load_champion().version
-    tags = {"variant": "dihyfo-1", **SUBJECT, "weights_sha256": version.tags["weights_sha256"], "hf_mlops.whole": "true"}
+    tags = {
+        "variant": "dihyfo-1",
+        **SUBJECT,
+        "weights_sha256": version.tags["weights_sha256"],
+        "hf_mlops.whole": "true",
+        "hf_mlops.standing": "champion",
+    }
     assert version.tags == tags and version.description.startswith("A test.\n\nTrained by [run ")
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/hyperforget/{version.version}"))
     assert version.tags["weights_sha256"] == sha256(next(folder.rglob("hypernetwork.safetensors")))

@@ -10,7 +10,7 @@ from registering import DIGITS, aliases, registered
 
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.registry import rollback
-from hf_mlops.registry.names import FORGET, WHOLE
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, FORGET, STANDING, WHOLE
 from hf_mlops.registry.rollback import roll_back
 from hf_mlops.registry.versions import find_version, name_of
 from hf_mlops.registry.withdrawal import withdraw
@@ -47,6 +47,14 @@ def test_it_goes_past_what_was_withdrawn_or_is_not_whole(store: mlflow.MlflowCli
     done = run("rollback")
     assert done.stdout == "models:/hyperforget@champion was version 4, and is version 1 now\n", done.stderr
     assert aliases("hyperforget") == {"champion": "1"} and looked_at == ["load_hypernetwork hyperforget/1"]
+
+
+def test_a_challenger_that_was_never_champion_is_not_gone_back_to(store: mlflow.MlflowClient) -> None:
+    for standing in (CHAMPION, CHALLENGER, CHAMPION):
+        registered("hyperforget", standing, **DIGITS.tags, **{STANDING: standing})
+    assert str(roll_back("hyperforget")[2].version) == "1"
+    with pytest.raises(BadRequest, match=r"/3 \(newer\), hyperforget/2 \(never champion\), hyperforget/1 \(champion\)$"):
+        roll_back("hyperforget")
 
 
 def test_an_alias_that_was_withdrawn_from_goes_to_the_newest_that_is_left(store: mlflow.MlflowClient) -> None:

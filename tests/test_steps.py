@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import by_hand
 import mlflow
@@ -17,9 +16,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from mlflow.entities import Run, RunData, RunInfo
-from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
+from mlflow.entities import Run
 from onnx import numpy_helper
+from registering import a_champion, a_run, a_version
 from safetensors.torch import save_file
 
 from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig, PopulationConfig, Reference, Target, load_dataset
@@ -29,7 +28,6 @@ from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.export.weights import to_onnx
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.outputs import Outputs
-from hf_mlops.registry.models import Champion
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, RESUMABLE, STEP
 from hf_mlops.registry.runs import BROKEN_OFF, find_run, step_run
 from hf_mlops.serving.classifier import OnnxClassifier
@@ -39,27 +37,13 @@ from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import ON_DEMAND, Forget, Sampling
 from hf_mlops.steps.hypernet import Checkpoints, Hypernet
 from hf_mlops.steps.main import Main
+from hf_mlops.steps.promote import Promote
 from hf_mlops.steps.retrain import Retrain
 from hf_mlops.steps.step import Step, made_by, once
 from hf_mlops.steps.targets import Targets, find_targets
 
 GATES = Gates()
 TEN = [str(digit) for digit in range(10)]
-A_TEMPLATE = OnnxClassifier(onnx.ModelProto())
-
-
-def a_run(run_id: str) -> Run:
-    return Run(RunInfo(run_id, "0", "user", "FINISHED", 0, 0, "active"), RunData())
-
-
-def a_version(name: str = "hyperforget", run_id: str = "r1", tags: dict[str, str] | None = None) -> ModelVersion:
-    return ModelVersion(name, "3", 0, run_id=run_id, tags=[ModelVersionTag(*tag) for tag in (tags or {}).items()])
-
-
-def a_champion(run_id: str = "r1") -> Champion:
-    """One whose networks are not looked at."""
-    nothing: Any = None
-    return Champion(nothing, Reference.__new__(Reference), Path("nowhere"), a_version(run_id=run_id))
 
 
 def moved_on(dataset: Dataset) -> Dataset:
@@ -164,6 +148,7 @@ STEPS = {
     "forget": lambda data: Forget(a_champion(), data, ForgetSpec.of([7], TEN), GATES, Sampling()),
     "export": lambda data: Export(a_version("hyperforget-classifier"), Path("out")),
     "retrain": a_retraining,
+    "promote": lambda data: Promote(a_champion(), a_champion("r2"), data, GATES),
 }
 ALL = set(STEPS)
 CODE_OF = {  # the steps whose results an edit of a file may change
@@ -183,6 +168,7 @@ CODE_OF = {  # the steps whose results an edit of a file may change
     "registry/request_log.py": set(),
     "registry/pyfunc.py": {"hypernet"},
     "steps/step.py": ALL,
+    "steps/card.py": {"hypernet"},
     "steps/main.py": set(),
     "steps/requests.py": set(),
     "steps/poison_demo.py": set(),

@@ -11,11 +11,10 @@ import pytest
 from commands import run, store_in, tracking
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from registering import DIGITS, aliases, registered
-from test_steps import GATES, TEN, a_champion, a_run
+from registering import DIGITS, a_champion, a_run, aliases, logged, registered
 
 from benchmarks.servers import tracking_server
-from hf_mlops import Dataset, ForgetSpec, HypernetConfig, Hypernetwork, OnnxClassifier, Reference
+from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig, Hypernetwork, OnnxClassifier, Reference
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.hypernetworks import in_torch, load_start, register_hypernetwork
 from hf_mlops.registry.models import (
@@ -26,9 +25,9 @@ from hf_mlops.registry.models import (
     load_hypernetwork,
     register_classifier,
 )
-from hf_mlops.registry.names import FINGERPRINT, FORGET, SERVED, VERSION, WEIGHTS, WHOLE, WHY, WITHDRAWN
+from hf_mlops.registry.names import CHAMPION, FINGERPRINT, FORGET, SERVED, VERSION, WEIGHTS, WHOLE, WHY, WITHDRAWN
 from hf_mlops.registry.runs import step_run
-from hf_mlops.registry.versions import find_version, version_at
+from hf_mlops.registry.versions import belongs, find_version, register, version_at
 from hf_mlops.registry.withdrawal import withdraw
 from hf_mlops.serving.sampler import Wanted
 from hf_mlops.steps.export import Export
@@ -36,6 +35,7 @@ from hf_mlops.steps.forget import Forget, Sampling
 from hf_mlops.steps.hypernet import Hypernet
 from hf_mlops.steps.main import is_registered
 
+TEN = [str(digit) for digit in range(10)]
 BECAUSE = "the customer's contract: it's over"
 SAID = rf"was withdrawn at \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00, because: {re.escape(BECAUSE)}"
 
@@ -106,7 +106,9 @@ def test_copies_and_second_registrations_of_the_same_weights_are_withdrawn_with_
 
 
 def test_the_copy_of_a_version_without_a_digest_is_known_by_its_place(store: mlflow.MlflowClient) -> None:
-    version, other = registered("hyperforget", **DIGITS.tags), registered("hyperforget", **DIGITS.tags)
+    belongs("hyperforget", DIGITS)
+    with mlflow.start_run():  # of one run, as its copy is
+        version, other = (register(logged(), "hyperforget", CHAMPION, DIGITS.tags, "") for _ in range(2))
     copied = store.copy_model_version(number(version), "production")
     assert [one.name for one in withdraw(copied, BECAUSE)] == ["production", "hyperforget"]
     mlflow.pyfunc.load_model(number(other))
@@ -194,8 +196,8 @@ def test_an_alias_that_was_withdrawn_from_is_missed_by_name_and_reason(store: ml
 def test_a_finished_run_whose_version_was_withdrawn_is_neither_used_again_nor_done_again(
     store: mlflow.MlflowClient, digits: Dataset
 ) -> None:
-    forget = Forget(a_champion(), digits, ForgetSpec.of([7], TEN), GATES, Sampling())
-    hypernet = Hypernet(HypernetConfig(), GATES, a_run("t1"), digits, "cpu")
+    forget = Forget(a_champion(), digits, ForgetSpec.of([7], TEN), Gates(), Sampling())
+    hypernet = Hypernet(HypernetConfig(), Gates(), a_run("t1"), digits, "cpu")
     for step, name in ((forget, "hyperforget-classifier"), (hypernet, "hyperforget")):
         version = registered(name, **{**DIGITS.tags, FINGERPRINT: step.fingerprint})
         with step_run(step.name, step.fingerprint, {}) as active:

@@ -30,7 +30,7 @@ class SomeRefused(BadRequest):
 
 
 class GateFailure(Exception):
-    """What was made does not meet its gates: nothing was registered."""
+    """What was made does not meet its gates: nothing was registered, no alias moved."""
 
     status: ClassVar[int] = 3
 

@@ -26,8 +26,8 @@ from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.population.target import Target
 from hf_mlops.registry import pyfunc
 from hf_mlops.registry.lineage import told_by
-from hf_mlops.registry.models import Champion, classifier_of, pins
-from hf_mlops.registry.names import CHAMPION, FILE, FORGET, HYPERFORGET, WEIGHTS
+from hf_mlops.registry.models import Champion, champion_of, classifier_of, pins
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, FILE, FORGET, HYPERFORGET, STANDING, WEIGHTS
 from hf_mlops.registry.request import LOSSES, OPTIONS, OUTPUT, OUTPUTS, WHOLE_NUMBERS
 from hf_mlops.registry.runs import say_what_is_stored
 from hf_mlops.registry.store import is_missing
@@ -76,7 +76,8 @@ def register_hypernetwork(
     tags: dict[str, str],
     description: str,
 ) -> ModelVersion:
-    """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject.
+    """Logs the hypernetwork, self-contained, to the active run and makes it the champion of its subject, or its challenger if
+    there is a champion.
 
     Args:
         class_names: what the logits of its classifiers mean.
@@ -105,9 +106,10 @@ def register_hypernetwork(
         input_example=input_example(hypernetwork.groups.names),
         pip_requirements=pins(*RUN_TIME),
     )
-    about = {**subject.tags, WEIGHTS: digest, **tags}
+    standing = CHAMPION if champion_of(name) is None else CHALLENGER
+    about = {**subject.tags, WEIGHTS: digest, STANDING: standing, **tags}
     comes_from = told_by(about, name, info.run_id).in_markdown()
-    return register(info, name, CHAMPION, about, f"{description}\n\n{comes_from}")
+    return register(info, name, standing, about, f"{description}\n\n{comes_from}")
 
 
 def input_example(group_names: Sequence[str]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.registry import flavour
 from hf_mlops.registry.lineage import origin, told_by
-from hf_mlops.registry.names import CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, WEIGHTS, alias_of
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, STANDING, WEIGHTS, alias_of
 from hf_mlops.registry.versions import (
     belongs,
     classifier_name,
@@ -78,6 +78,35 @@ def load_champion(name: str = HYPERFORGET) -> Champion:
         BadRequest: there is none; says which command makes one.
     """
     return load_hypernetwork(version_at(name, CHAMPION, ANOTHER_CHAMPION))
+
+
+def champion_of(name: str) -> ModelVersion | None:
+    """The version of a registered hypernetwork that is champion; None: there is none."""
+    number = mlflow.MlflowClient().get_registered_model(name).aliases.get(CHAMPION)
+    return still_there(f"{name}/{number}") if number else None
+
+
+def load_challenger(name: str = HYPERFORGET) -> Champion:
+    """The hypernetwork that may take the champion's place.
+
+    Raises:
+        BadRequest: there is none; says which command makes one.
+    """
+    return load_hypernetwork(version_at(name, CHALLENGER, "run `mlflow run . -e hypernet` first, while there is a champion"))
+
+
+def make_champion(challenger: ModelVersion) -> None:
+    """Moves `champion` to a version; it is no challenger any more.
+
+    Raises:
+        BadRequest: it has been withdrawn since.
+    """
+    client, name = mlflow.MlflowClient(), challenger.name
+    refuse_withdrawn(client.get_model_version(name, challenger.version))
+    client.set_model_version_tag(name, challenger.version, STANDING, CHAMPION)
+    client.set_registered_model_alias(name, CHAMPION, challenger.version)
+    if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == str(challenger.version):
+        client.delete_registered_model_alias(name, CHALLENGER)
 
 
 def load_hypernetwork(version: ModelVersion) -> Champion:

@@ -7,6 +7,7 @@ HYPERFORGET = "hyperforget"
 CLASSIFIER = "hyperforget-classifier"
 
 CHAMPION = "champion"  # alias: the hypernetwork in production
+CHALLENGER = "challenger"  # alias: the one that may take its place
 
 # tags of runs, registered models and versions
 STEP = "hf_mlops.step"  # an entry point's name
@@ -25,6 +26,7 @@ CHECKPOINT = "hf_mlops.checkpoint"  # the artifact folder to go on from
 VERSION = "hf_mlops.version"  # the version of a registered model that it made, or that answers it
 HYPERNET_RUN = "hf_mlops.hypernet_run"  # the run that trained the hypernetwork; of a run of `main`: its run of that step
 TARGETS_RUN = "hf_mlops.targets_run"  # the run that trained the population; likewise
+STANDING = "hf_mlops.standing"  # of a hypernetwork: "challenger" until it is champion for the first time, then "champion"
 WITHDRAWN = "hf_mlops.withdrawn"  # when a version was withdrawn, ISO 8601 in UTC; absent: it was not
 WHY = "hf_mlops.withdrawn_reason"  # why it was
 SERVED = "hf_mlops.withdrawn_from"  # the aliases that it had until then, joined by commas

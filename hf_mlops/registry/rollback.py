@@ -8,12 +8,13 @@ from mlflow.entities.model_registry import ModelVersion
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import slug_of
 from hf_mlops.registry.models import classifier_of, load_hypernetwork
-from hf_mlops.registry.names import CHAMPION, FORGET, WHOLE, WITHDRAWN, alias_of
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, FORGET, STANDING, WHOLE, WITHDRAWN, alias_of
 from hf_mlops.registry.versions import name_of, newest_first
 
 
 def roll_back(name: str, forget: str = "") -> tuple[str, str, ModelVersion]:
-    """Moves an alias to the newest version that is older than the one it is on, whole and not withdrawn.
+    """Moves an alias to the newest version that is older than the one it is on, whole and not withdrawn; and, of hypernetworks,
+    that was champion before.
 
     One that is on no version moves to the newest of all: what it was on has been withdrawn.
 
@@ -48,12 +49,15 @@ def _alias(version: ModelVersion) -> str:
 
 
 def _may_serve(version: ModelVersion) -> bool:
-    return version.tags.get(WHOLE) == "true" and WITHDRAWN not in version.tags
+    tags = version.tags
+    return tags.get(WHOLE) == "true" and WITHDRAWN not in tags and tags.get(STANDING) != CHALLENGER
 
 
 def _state(version: ModelVersion, alias: str, now: str) -> str:
     if WITHDRAWN in version.tags:
         return f"withdrawn at {version.tags[WITHDRAWN]}"
+    if version.tags.get(STANDING) == CHALLENGER:
+        return "never champion"
     if not _may_serve(version):
         return "not registered to the end"
     return alias if str(version.version) == now else "newer"

@@ -1,4 +1,4 @@
-"""Step `hypernet`: trains the hypernetwork on a population, audits it and registers it as champion."""
+"""Step `hypernet`: trains the hypernetwork on a population, audits it and registers it: as champion, or challenger."""
 
 from __future__ import annotations
 
@@ -25,9 +25,20 @@ from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.hypernet.training import train_hypernetwork
 from hf_mlops.population.population import Population
 from hf_mlops.registry.hypernetworks import register_hypernetwork
-from hf_mlops.registry.names import CHAMPION, CHECKPOINT, CHECKPOINTS, FINGERPRINT, POPULATION, RESUMABLE, TARGETS_RUN, VERSION
+from hf_mlops.registry.names import (
+    CHALLENGER,
+    CHECKPOINT,
+    CHECKPOINTS,
+    FINGERPRINT,
+    POPULATION,
+    RESUMABLE,
+    STANDING,
+    TARGETS_RUN,
+    VERSION,
+)
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
 from hf_mlops.registry.versions import refuse_again
+from hf_mlops.steps.card import model_card
 from hf_mlops.steps.step import Step, made_by
 
 
@@ -45,7 +56,7 @@ class Hypernet(Step):
 
     name = "hypernet"
     room = "audit"
-    writes = ("registry/hypernetworks.py", "registry/pyfunc.py")
+    writes = ("registry/hypernetworks.py", "registry/pyfunc.py", "steps/card.py")
 
     config: HypernetConfig
     gates: Gates
@@ -63,26 +74,19 @@ class Hypernet(Step):
         }
 
     def run(self) -> Run:
-        config, dataset, device = self.config, self.dataset, self.device
         refuse_again(FINGERPRINT, self.fingerprint)
+        config, dataset, targets = self.config, self.dataset, self.targets.info.run_id
         population = Population.load(artifacts_of(self.targets, POPULATION))
         dataset.require(population.made_from)
-        made_of = {"dataset": dataset.name, "device": device, "targets_run": self.targets.info.run_id}
+        made_of = {"dataset": dataset.name, "device": self.device, "targets_run": targets}
         params = {**made_of, **asdict(config), **asdict(self.gates)}
         with TemporaryDirectory() as folder, step_run(self.name, self.fingerprint, params) as active:
             log_dataset(dataset, "training")
             interrupted = find_run(self.name, self.fingerprint, {RESUMABLE: "true"}, BROKEN_OFF)
             checkpoints = Checkpoints(Path(folder) / "checkpoint", active, interrupted)
             checkpoints.go_on()
-            hypernetwork = train_hypernetwork(
-                config,
-                population,
-                dataset,
-                device,
-                lambda step, figures: mlflow.log_metrics(figures, step),
-                checkpoints.folder,
-                checkpoints.keep,
-            )
+            log, device = lambda step, figures: mlflow.log_metrics(figures, step), self.device
+            hypernetwork = train_hypernetwork(config, population, dataset, device, log, checkpoints.folder, checkpoints.keep)
             mlflow.set_tags(describe_device(choose_device(device)))
             reference = Reference.of(population, dataset)
             table = check(hypernetwork, reference, dataset, self.gates)
@@ -91,14 +95,16 @@ class Hypernet(Step):
                 reference,
                 dataset.class_names,
                 Path(folder) / "model",
-                {"variant": config.variant, "space": config.space, TARGETS_RUN: self.targets.info.run_id, **made_by(self)},
-                f"{config.variant} hypernetwork over the weights of {population.target.architecture} on {dataset.name}:"
-                " `predict` samples classifiers that behave as if retrained without the groups in the column `forget`.",
+                {"variant": config.variant, "space": config.space, TARGETS_RUN: targets, **made_by(self)},
+                model_card(hypernetwork, reference, dataset, table, self.gates),
             )
             mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
             checkpoints.drop()
-            print(table.to_string(index=False, float_format="%.4f"))
-            print(f"registered {version.name} version {version.version}: models:/{version.name}@{CHAMPION}")
+            print(summary(table).to_string(index=False, float_format="%.4f"))
+            alias = version.tags[STANDING]
+            print(f"registered {version.name} version {version.version}: models:/{version.name}@{alias}")
+            if alias == CHALLENGER:
+                print(f"to make it champion: mlflow run . -e promote -P model={version.name}")
         return active
 
 
@@ -153,7 +159,7 @@ class Checkpoints:
 
 
 def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, gates: Gates) -> pd.DataFrame:
-    """Audits samples of every single group, logs the table, and refuses a hypernetwork that fails its gates.
+    """The audits of samples of every single group, as a table, which is logged; refuses a hypernetwork that fails its gates.
 
     A group without which no test image is left is not audited: nothing could be said of what is kept.
     """
@@ -169,4 +175,4 @@ def check(hypernetwork: Hypernetwork, reference: Reference, dataset: Dataset, ga
     failures = [f"forget {spec}: {text}" for spec, one in audits.items() for text in one.refused(gates).values()]
     if failures:
         raise GateFailure("the hypernetwork was not registered, it fails its gates:\n  " + "\n  ".join(failures))
-    return summary(table)
+    return table

@@ -17,7 +17,7 @@ from hf_mlops.hypernet.recipes import Recipe
 from hf_mlops.population.executor import Engine
 from hf_mlops.registry.lineage import link_to
 from hf_mlops.registry.models import load_hypernetwork
-from hf_mlops.registry.names import CHAMPION, VERSION, alias_of
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, STANDING, VERSION, alias_of
 from hf_mlops.registry.runs import step_run
 from hf_mlops.registry.store import shown
 from hf_mlops.registry.versions import name_of, refuse_withdrawn, serving, still_there
@@ -25,6 +25,7 @@ from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
 from hf_mlops.steps.hypernet import Hypernet
+from hf_mlops.steps.promote import Promote, in_office
 from hf_mlops.steps.step import Step, once
 from hf_mlops.steps.targets import Targets
 
@@ -85,6 +86,9 @@ class Main(Step):
             population = once(targets)
             hypernet = once(Hypernet(self.recipe.hypernet, self.gates, population, dataset, self.device), is_registered)
             champion = load_hypernetwork(version_of(hypernet))
+            if champion.version.tags.get(STANDING) == CHALLENGER:
+                print("\n== promote")
+                Promote(champion, in_office(champion), dataset, self.gates).run()
             evaluation = once(Evaluate(champion, dataset, seed=self.seed))
             request = Forget(champion, dataset, self.spec, self.gates, Sampling(seed=self.seed), self.retrained)
             forget = once(request, is_registered)

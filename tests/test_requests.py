@@ -21,6 +21,7 @@ from mlflow.entities.model_registry import ModelVersion
 import hf_mlops.steps.forget
 import hf_mlops.steps.requests
 from hf_mlops.audit.gates import Audit, Gates
+from hf_mlops.audit.reference import Reference
 from hf_mlops.base.errors import BadRequest, GateFailure
 from hf_mlops.registry.request_log import COLUMNS
 
@@ -122,6 +123,16 @@ def test_all_specs_that_are_not_allowed_are_named_by_number_and_none_is_answered
     assert rows["reason"].tolist()[0] == "not answered, since others that were asked for with it are not allowed"
     assert rows["reason"].tolist()[1].startswith("unknown group 'eight'")
     assert {store.client.get_run(run_id).info.status for run_id in rows["run"]} == {"FAILED"}
+
+
+def test_a_spec_that_could_not_be_judged_is_refused_before_another_is_answered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reference, "leaves_images", lambda reference, spec: str(spec) != "4")
+    state = store.state()
+    done = forget(store, "1|4", seed=8)
+    assert done.exit_code == BadRequest.status and store.state() == state
+    assert "  number 2: forgetting 4 leaves no test image" in done.stderr and "candidate" not in done.stdout
 
 
 def test_a_spec_that_fails_its_gates_does_not_stop_the_others(
@@ -317,6 +328,20 @@ def test_what_a_request_had_registered_when_it_was_killed_is_in_its_row(
     assert forget(store, "0", seed=6).exit_code == 130
     (row,) = log(store).iloc[before:].itertuples()
     assert (row.outcome, row.version) == ("interrupted", f"{CLASSIFIER}/{max(versions(store))}")
+
+
+def test_runs_of_before_there_was_a_log_are_rows_and_a_clock_that_went_back_gives_no_time_below_0(
+    store: Store, before: int
+) -> None:
+    began = int(1000 * (time.time() + 3600))
+    run_id = store.client.create_run("0", began, {"hf_mlops.step": "forget", "hf_mlops.version": "c/3"}).info.run_id
+    store.client.log_param(run_id, "forget.spec", "3,5")
+    store.client.log_param(run_id, "forget.hypernetwork", "hyperforget/2")
+    store.client.set_terminated(run_id)
+    (row,) = log(store).iloc[before:].itertuples()
+    assert (row.forget, row.outcome, row.version, row.hypernetwork) == ("3,5", "registered", "c/3", "hyperforget/2")
+    assert float(row.seconds) == 0 and row.parameters == ""
+    store.client.set_tag(run_id, "hf_mlops.step", "none")  # the clock of the other tests is right
 
 
 def test_the_log_is_in_utc_wherever_it_is_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

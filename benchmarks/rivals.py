@@ -2,6 +2,7 @@
 
     python -m benchmarks.rivals --dataset digits
     python -m benchmarks.rivals --dataset digits --pairs       # pairs never together instead of single classes
+    python -m benchmarks.rivals --dataset digits --groups poison:patch:0.05
 
 In production are targets that forgot nothing and that the hypernetwork never saw. Rivals start from them, and all are tuned by
 one budget on validation images: their defaults and what Optuna tries after them, on two in production and every third spec, to
@@ -10,7 +11,8 @@ tuning favours rivals; a sample is drawn as it is by default. Seconds are the pr
 
 A figure's gap is its distance from the mean of targets retrained for the spec; that of one of them from the mean of the others
 is the floor. In units of the larger one of the original's and the mask's gap they are summed up, and the sum ranks. A rival is
-as good as a sample if its answers on D_f diverge no more and it is as accurate on D_r. Needs Optuna: pip install -e '.[bench]'.
+as good as a sample if its answers on D_f diverge no more and it is as accurate on D_r. Of groups that are no classes D_f is
+judged on training images of its own, and there is no mask. Needs Optuna: pip install -e '.[bench]'.
 Writes benchmarks/results/rivals-DATASET-NETWORK.csv, and rivals-tuned-, rivals-gaps- and rivals-price-.
 """
 
@@ -35,19 +37,19 @@ from hf_mlops.compute.progress import Progress
 
 @click.command(help=__doc__)
 @options
-@click.option("--pairs", is_flag=True, help="Forget the pairs never together in training, and not single classes.")
+@click.option("--pairs", is_flag=True, help="Forget the pairs never together in training, and not single groups.")
 @click.option("--production", default=8, show_default=True, help="Classifiers that are to forget, at most.")
 @click.option("--trials", default=20, show_default=True, help="Hyperparameters tried of each rival, its defaults among them.")
 @click.option("--turns", default=9, show_default=True, help="Requests of each kind that are timed.")
 def command(pairs: bool, production: int, trials: int, turns: int, **choice: Any) -> None:
     made = trained(**choice)
     kind = HELD_OUT_PAIR if pairs else SINGLE
-    specs = [spec for spec in made.reference.specs() if kind_of(spec, made.reference) == kind]
+    specs = [spec for spec in made.reference.judged() if kind_of(spec, made.reference) == kind]
     contest = Contest(made, specs, production, choice["seed"], choice["device"])
     name = f"{'-pairs' if pairs else ''}-{made.name}"
     chosen = {}
-    with Progress("tuning", len(METHODS), "rival") as progress:
-        for rival in METHODS:
+    with Progress("tuning", len(contest.methods), "rival") as progress:
+        for rival in contest.methods:
             chosen[rival] = contest.tune(rival, trials)
             progress.advance()
     listed = [{"rival": rival, **vars(one), "chosen": json.dumps(one.chosen)} for rival, one in chosen.items()]
@@ -58,7 +60,7 @@ def command(pairs: bool, production: int, trials: int, turns: int, **choice: Any
 def compare(contest: Contest, settings: Settings, turns: int, name: str) -> None:
     """Writes who is how near to retraining, in what time, and what a sample saves."""
     means, gaps = judged(contest, settings)
-    ranks = ranked(gaps, [ORIGINAL, MASK], RETRAINED)
+    ranks = ranked(gaps, [way for way in (ORIGINAL, MASK) if way in gaps.index], RETRAINED)
     write_table(f"rivals-gaps{name}", ranks.reset_index(names="way"))
     seconds, once = contest.seconds(settings, turns), sum(contest.made.seconds.values())
     taken = pd.Series(seconds)
@@ -78,7 +80,7 @@ def compare(contest: Contest, settings: Settings, turns: int, name: str) -> None
 
 def price(means: pd.DataFrame, seconds: dict[str, float], once: float) -> dict[str, object]:
     """What a sample saves, against retraining and against the fastest rival that is as good; NaN if there is none."""
-    rivals = {name: seconds[name] for name in METHODS}
+    rivals = {name: taken for name, taken in seconds.items() if name in METHODS}
     best = fastest_as_good(means, rivals, SAMPLED, DIVERGENCE, RETAIN_ACCURACY)
     row: dict[str, object] = {"trained once (s)": once, "fastest rival as good": best or "none"}
     for what, taken in (("a retraining", seconds[RETRAINED]), ("that rival", seconds.get(best or "", nan))):
@@ -88,7 +90,7 @@ def price(means: pd.DataFrame, seconds: dict[str, float], once: float) -> dict[s
 
 
 def judged(contest: Contest, settings: Settings) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Figures and their gaps, means over specs: a row for each way to forget, a column for each of `FIGURES`."""
+    """Figures and their gaps, means over specs: a row for each way to forget, a column for each of `FIGURES` that there is."""
     figures, gaps = [], []
     with Progress("judging", len(contest.specs), "spec") as progress:
         for spec in contest.specs:
@@ -99,7 +101,8 @@ def judged(contest: Contest, settings: Settings) -> tuple[pd.DataFrame, pd.DataF
                 gaps.append({"way": way, **{n: floor(found[n]) if own else gap(found[n], wanted[n]) for n in FIGURES}})
             progress.advance()
     means, distances = (pd.DataFrame(rows).groupby("way", sort=False).mean() for rows in (figures, gaps))
-    return means, distances
+    there = means.columns[means.notna().any()]
+    return means[there], distances[there]
 
 
 if __name__ == "__main__":

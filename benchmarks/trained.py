@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from hf_mlops import Dataset, Hypernetwork, Population, Reference, load_dataset, train_hypernetwork, train_population
-from hf_mlops.hypernet.recipes import RECIPES, find_recipe
+from hf_mlops.data.poison import GROUP
+from hf_mlops.hypernet.recipes import FEW_RUNS, FEW_STEPS, RECIPES, find_recipe
 
 KEPT = Path(__file__).parent / "kept"
 
@@ -61,7 +62,12 @@ def trained(
     runs: int | None = None,
     hypernet_steps: int | None = None,
 ) -> Trained:
-    """Trains by the recipe, but for what is given instead, or loads what was trained in the same way before."""
+    """Trains by the recipe, but for what is given instead, or loads what was trained in the same way before.
+
+    Where poison is the one thing to forget it is by few runs and steps.
+    """
+    if groups.startswith(f"{GROUP}:"):
+        runs, hypernet_steps = runs or FEW_RUNS, hypernet_steps or FEW_STEPS
     recipe = find_recipe(dataset, architecture or "").given(
         {"held_out_pairs": 0.0 if product else None, "runs": runs}, {"train_steps": hypernet_steps}, seed
     )

@@ -91,3 +91,20 @@ def test_subsets_are_drawn_by_the_number_of_classes_forgotten() -> None:
     medians = [line.get_ydata()[0] for line in gaps.lines if line.get_color() == "C1"]
     assert medians == [1, 3]
     assert [line.get_ydata()[0] for line in left.lines if line.get_color() == "C1"] == [0.1, 0.1]
+
+
+def test_each_number_of_groups_has_a_curve_of_few_cores_and_one_of_many() -> None:
+    keys = [(groups, cores, 10.0**power) for groups in (10, 20) for cores in (1, 8) for power in (0, 4)]
+    requests = pd.DataFrame(keys, columns=["groups", "cores", "retraining"]).assign(requests=[9, 5, 8, 4, 9, 5, 8, 3])
+    tables = requests.rename(columns={"groups": "unions", "requests": "groups"}).replace({"unions": {10: 2, 20: 100}})
+    figure = pictures.paid_for_itself(requests, tables, 1.25, 100, "digits")
+    for axes, values in zip(figure.axes, (requests["requests"], tables["groups"]), strict=True):
+        *drawn, here = axes.get_lines()
+        assert [line.get_linestyle() for line in drawn] == ["-", "--"] * 2
+        assert len({line.get_color() for line in drawn}) == 2
+        np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in drawn]), values)
+        np.testing.assert_allclose(here.get_xdata(), 1.25)
+    texts = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    assert texts[0] == ["10 groups", "20 groups", "as measured: 1.2 s"]
+    assert texts[1] == ["a table of every union of up to 2 groups", "a table of every union", "as measured: 1.2 s"]
+    assert figure._suptitle is not None and "digits, 1 core (lines) and 8 cores (dashes)" in figure._suptitle.get_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -16,6 +17,7 @@ from benchmarks.rival.request import Request
 from benchmarks.rival.tuning import Tuned, objective, tuned
 from benchmarks.trained import Trained
 from hf_mlops import ForgetSpec, Target, retrain
+from hf_mlops.audit.measure import covered_classes
 from hf_mlops.compute.device import choose_device
 
 ORIGINAL, RETRAINED, SAMPLED = "original", "retrain", "one sample"
@@ -34,11 +36,17 @@ class Contest:
         production: how many classifiers, at most.
         seed: of samples, of what rivals draw, and of relearning.
         device: where they forget; they are judged on the CPU.
+
+    `methods` are the rivals, without a mask where no class is there to be left out: it would be the original. `validation` is
+    what they are tuned on: validation images and, where none stand for a group, training images of its own.
     """
 
     def __init__(self, made: Trained, specs: list[ForgetSpec], production: int, seed: int, device: str):
         self.made, self.specs, self.seed, self.device = made, specs, seed, choose_device(device)
         self.config, self.data = made.population.config, made.dataset
+        covered = any(self.data.groups.covered(spec.groups) for spec in specs)
+        self.methods = {name: method for name, method in METHODS.items() if covered or not method.masks}
+        self.validation = replace(self.data, test=self.data.validation, triggered=None, victims=None).audited
         self.production = self.retrained(ForgetSpec.of([], self.data.groups.names))[:production]
         self.target = Target.for_dataset(self.config.architecture, self.data, self.config.scope, self.config.seed)
         self.target.to(self.device)
@@ -49,8 +57,9 @@ class Contest:
         return self.made.population.retrained(torch.tensor(spec.mask))
 
     def classifiers(self, weights: Tensor, spec: ForgetSpec, masked: bool = False) -> Classifiers:
-        """To be judged on the CPU."""
-        return Classifiers(self.made.population.target, weights, spec, masked)
+        """To be judged on the CPU; masked: without the classes of which the spec leaves nothing."""
+        left_out = covered_classes(self.data.groups, spec) if masked else None
+        return Classifiers(self.made.population.target, weights, spec, left_out)
 
     def request(self, spec: ForgetSpec, production: Tensor) -> Request:
         """To forget a spec, of some classifiers (models, P) in production."""
@@ -58,14 +67,14 @@ class Contest:
 
     def tune(self, name: str, trials: int) -> Tuned:
         """A rival's hyperparameters: best by the mean of the objective over every third spec."""
-        method, specs = METHODS[name], self.specs[::EVERY]
-        wanted = {spec: self.classifiers(self.retrained(spec), spec).on(self.data.validation) for spec in specs}
+        method, specs = self.methods[name], self.specs[::EVERY]
+        wanted = {spec: self.classifiers(self.retrained(spec), spec).on(self.validation) for spec in specs}
 
         def judge(chosen: dict[str, float]) -> float:
             total = 0.0
             for spec in specs:
                 after = method(self.request(spec, self.production[:TUNED_ON]), **chosen).cpu()
-                total += objective(self.classifiers(after, spec, method.masks).on(self.data.validation), wanted[spec])
+                total += objective(self.classifiers(after, spec, method.masks).on(self.validation), wanted[spec])
             return total / len(specs)
 
         return tuned(name, method, judge, trials, self.seed)
@@ -73,18 +82,18 @@ class Contest:
     def figures(self, spec: ForgetSpec, settings: Settings) -> dict[str, dict[str, list[float]]]:
         """Every one of `FIGURES` of every way to forget a spec, a figure for each classifier."""
         references = self.retrained(spec)
-        mean, production = (self.classifiers(some, spec).on(self.data.test) for some in (references, self.production))
+        mean, production = (self.classifiers(some, spec).on(self.data.audited) for some in (references, self.production))
         judge = partial(figures, production=production, dataset=self.data, seed=self.seed)
         found = {ORIGINAL: judge(self.classifiers(self.production, spec), mean)}
         found[RETRAINED] = {name: [] for name in FIGURES}
         for index in range(len(references)):  # each beside the others
-            rest = self.classifiers(torch.cat([references[:index], references[index + 1 :]]), spec).on(self.data.test)
+            rest = self.classifiers(torch.cat([references[:index], references[index + 1 :]]), spec).on(self.data.audited)
             for name, values in judge(self.classifiers(references[index : index + 1], spec), rest).items():
                 found[RETRAINED][name] += values
         sampled = self.made.hypernetwork.sample(spec, len(self.production), self.seed).weights
         found[SAMPLED] = judge(self.classifiers(sampled, spec), mean)
         request = self.request(spec, self.production)
-        for name, method in METHODS.items():
+        for name, method in self.methods.items():
             after = method(request, **settings[name]).cpu()
             found[name] = judge(self.classifiers(after, spec, method.masks), mean)
         return found
@@ -98,7 +107,7 @@ class Contest:
             ways: dict[str, Callable[[], object]] = {
                 RETRAINED: partial(retrain, self.config, self.data, mask, turn, self.device.type),
                 SAMPLED: partial(self.made.hypernetwork.sample, spec, 1, turn),
-                **{name: partial(_on_cpu, method, request, settings[name]) for name, method in METHODS.items()},
+                **{name: partial(_on_cpu, method, request, settings[name]) for name, method in self.methods.items()},
             }
             taken.append({name: _seconds(way) for name, way in ways.items()})
         return pd.DataFrame(taken[1:]).median().to_dict()  # what comes only once is in the first

@@ -117,6 +117,52 @@ def gaps_by_size(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def paid_for_itself(requests: pd.DataFrame, tables: pd.DataFrame, measured: float, limit: int, what: str) -> Figure:
+    """Over the cost of one retraining: after how many requests training has paid for itself, and what tables are cheaper.
+
+    Args:
+        requests: columns `groups`, `cores`, `retraining` in seconds, and `requests`.
+        tables: columns `unions`, the most groups in a set of a table, `cores`, `retraining`, and `groups`, the most for which
+            the table is cheaper.
+        measured: seconds that a retraining takes of `what` is trained.
+        limit: the most groups that there may be; a table of unions of so many holds every set.
+    """
+    figure = Figure(figsize=(12, 5.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    unions = {most: f" of up to {most} groups" if most < limit else "" for most in tables["unions"].unique()}
+    _by_cores(left, requests, "requests", "groups", {one: f"{one} groups" for one in requests["groups"].unique()}, 1.2)
+    _by_cores(right, tables, "groups", "unions", {most: f"a table of every union{of}" for most, of in unions.items()})
+    for axes in (left, right):
+        axes.axvline(measured, color="grey", linestyle=":", label=f"as measured: {measured:.1f} s")
+        axes.set(xscale="log", xlabel="time of one retraining, on one core")
+        axes.set_xticks([1, 10, 60, 600, 3600, 36000], ["1 s", "10 s", "1 min", "10 min", "1 h", "10 h"])
+        axes.xaxis.minorticks_off()
+        axes.grid(alpha=0.3)
+    left.set(yscale="log", ylabel="requests", title="Cheaper than a retraining for each request\nafter so many of them")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    left.yaxis.set_minor_formatter("{x:g}")
+    left.legend()
+    right.set(
+        ylim=(0, 1.03 * limit), ylabel="groups", title="A table of retrained classifiers is cheaper\nup to so many groups"
+    )
+    right.legend(loc="center right", bbox_to_anchor=(1, 0.52))  # between curves
+    few, many = sorted(requests["cores"].unique())
+    figure.suptitle(f"When has training paid for itself? {what}, {few} core (lines) and {many} cores (dashes)")
+    return figure
+
+
+def _by_cores(axes: Axes, table: pd.DataFrame, value: str, by: str, texts: dict[int, str], finer: float = 0) -> None:
+    """A curve for each of `texts`, of the fewest cores, and one in dashes, of more; each so many points finer than that before
+    it, so that all are seen where they coincide."""
+    fewest = table["cores"].min()
+    for place, (which, text) in enumerate(texts.items()):
+        for cores, rows in table[table[by] == which].groupby("cores"):
+            style: dict[str, Any] = {"label": text} if cores == fewest else {"linestyle": "--"}
+            width = 1.5 + finer * (len(texts) - 1 - place)
+            axes.plot(rows["retraining"], rows[value], color=f"C{place}", linewidth=width, **style)
+
+
 def answers_to_the_attacker(backdoor: Backdoor) -> Figure:
     """Images that an attacker wants called something else, and under each what classifiers call it: red where the attacker has
     his way, green where they are right, grey where they are wrong in another way."""

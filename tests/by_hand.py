@@ -7,17 +7,20 @@ it is wrong, and gives the class that it predicts a probability of 3/4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from math import log
 
 import torch
 from torch import Tensor, nn
 
-from hf_mlops import Dataset, ForgetSpec, Groups, Hypernetwork, Reference, Samples, Split, Target
+from hf_mlops import Dataset, ForgetSpec, Groups, Hypernetwork, PopulationConfig, Reference, Samples, Split, Target
 from hf_mlops.audit.measure import Measured
+from hf_mlops.base.artifact import as_json
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.serving.prompts import Prompt
 
 NAMES = ("a", "b", "c")
+CONFIG = as_json(asdict(PopulationConfig()))
 GROUPS = Groups(NAMES, holders=((0, 1, 2), (0, 1, 2)), held_out=(True, True, True))
 IMAGES = "a bb cccc"
 # what classifiers know of them that were retrained without some, by spec
@@ -58,7 +61,7 @@ def reference(retrained: Sequence[tuple[str, str]], held_out: Sequence[str] = ()
     """From what each target was retrained without, and its marks; and pairs never forgotten together."""
     forgotten, marks = zip(*retrained, strict=True)
     pairs = torch.tensor([spec(pair).groups for pair in held_out], dtype=torch.int64).view(-1, 2)
-    return Reference(GROUPS, masks(*forgotten), outputs(*marks), pairs, {})
+    return Reference(GROUPS, masks(*forgotten), outputs(*marks), pairs, CONFIG)
 
 
 def target() -> Target:

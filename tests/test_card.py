@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import by_hand
@@ -53,7 +53,7 @@ def test_what_was_not_measured_has_no_row_and_many_groups_are_cut_short() -> Non
     names = tuple(f"customer {index}" for index in range(1000))
     table = pd.DataFrame({"forget": ["a"], "retain_accuracy": [0.9], "reference_retain_accuracy": [0.8]})
     hypernetwork = a_hypernetwork({}, names)
-    reference = SimpleNamespace(config=PopulationConfig(), held_out=[])
+    reference = SimpleNamespace(config=asdict(PopulationConfig()), held_out=[])
     card = model_card(hypernetwork, reference, by_hand.dataset(), table, GATES)  # type: ignore[arg-type]
     assert "D_f |" not in card and "| accuracy on D_r | 0.9000 | 0.9000 | a | 0.8000 |" in card
     assert "any union of 1000 groups: customer 0, customer 1, " in card and ", …." in card

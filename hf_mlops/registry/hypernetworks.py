@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pandas as pd
@@ -97,19 +98,23 @@ def register_hypernetwork(
     run = mlflow.active_run()
     to_onnx_hypernetwork(hypernetwork, class_names, run.info.run_id if run else "").save(folder)
     say_what_is_stored("hypernetwork", folder)
-    info = mlflow.pyfunc.log_model(
-        name=HYPERFORGET,
-        python_model=pyfunc.__file__,
-        artifacts={"hypernetwork": str(folder)},
-        code_paths=[str(Path(hf_mlops.__file__).parent)],
-        signature=HYPERFORGET_SIGNATURE,
-        input_example=input_example(hypernetwork.groups.names),
-        pip_requirements=pins(*RUN_TIME),
-    )
+    info = mlflow.pyfunc.log_model(name=HYPERFORGET, **as_pyfunc(folder, hypernetwork.groups.names))
     standing = CHAMPION if champion_of(name) is None else CHALLENGER
     about = {**subject.tags, WEIGHTS: digest, STANDING: standing, **tags}
     comes_from = told_by(about, name, info.run_id).in_markdown()
     return register(info, name, standing, about, f"{description}\n\n{comes_from}")
+
+
+def as_pyfunc(folder: Path, group_names: Sequence[str]) -> dict[str, Any]:
+    """How MLflow is to keep a hypernetwork whose files are in a folder: options of `log_model` and `save_model`."""
+    return {
+        "python_model": pyfunc.__file__,
+        "artifacts": {"hypernetwork": str(folder)},
+        "code_paths": [str(Path(hf_mlops.__file__).parent)],
+        "signature": HYPERFORGET_SIGNATURE,
+        "input_example": input_example(group_names),
+        "pip_requirements": pins(*RUN_TIME),
+    }
 
 
 def input_example(group_names: Sequence[str]) -> pd.DataFrame:

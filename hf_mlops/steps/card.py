@@ -30,7 +30,8 @@ def model_card(hypernetwork: Hypernetwork, reference: Reference, dataset: Datase
 `predict` samples classifiers that behave as if retrained without the groups in the column `forget`.
 
 **Trained on** {len(dataset.train.labels)} images of {len(dataset.class_names)} classes, and the weights of \
-{population["runs"]} classifiers, {population["train_steps"]} steps each. Pairs of groups that none of them forgot together: {pairs}.
+{population["runs"]} classifiers, {population["train_steps"]} steps each. Pairs of groups that none of them forgot together: \
+{pairs}.
 
 **Can be forgotten**: any union of {len(names)} groups: {_list(names)}.
 

@@ -1,4 +1,4 @@
-"""How long does `predict` take, and what does it keep? Of a hypernetwork as it is registered, in a process of its own without torch.
+"""How long does `predict` take, and what does it keep? Of a registered hypernetwork, in a process without torch.
 
     python -m benchmarks.predict --dataset digits
     python -m benchmarks.predict --dataset mnist --architecture mlp-32

@@ -23,7 +23,7 @@ from benchmarks.quality import figures
 from benchmarks.trained import Trained, options, trained
 from hf_mlops import Population, Reference, train_population
 from hf_mlops.base.noise import generator_of, seed_of
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.hypernet.batch import Batch, BatchDrawer
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.hypernet.training import Trainer

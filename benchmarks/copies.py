@@ -33,7 +33,7 @@ from hf_mlops.audit.jackknife import jackknife, ratio
 from hf_mlops.audit.measure import Measured, measure
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SEEN_PAIR, SINGLE, kind_of
 from hf_mlops.base.noise import torch_seed_of
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.population.outputs import Outputs
 
 RETRAINED, TRAINED, LIKE = "retrained", "trained on", "copied, as accurate as samples"

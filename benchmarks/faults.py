@@ -26,7 +26,7 @@ import pandas as pd
 
 from benchmarks import write_table
 from benchmarks.servers import tracking_server
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.registry.models import classifier_of
 from hf_mlops.registry.names import HYPERFORGET, WHOLE
 from hf_mlops.steps.doctor import findings

@@ -24,7 +24,7 @@ from benchmarks.trained import options, trained
 from hf_mlops import Audit, ForgetSpec, Gates, Reference, audit_samples
 from hf_mlops.audit.measure import Measured
 from hf_mlops.audit.tables import kind_of
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 
 WHOLE, NEARLY = "a whole class", "all but one of a class"
 

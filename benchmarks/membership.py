@@ -36,7 +36,7 @@ from hf_mlops.audit.detection import AUC, detection
 from hf_mlops.audit.exposure import Exposed, exposed
 from hf_mlops.audit.membership import ATTACKS, CALLED, RETAINED, retained_members
 from hf_mlops.audit.tables import HELD_OUT_PAIR, kind_of
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
 

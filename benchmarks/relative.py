@@ -31,7 +31,7 @@ from hf_mlops import ForgetSpec, Reference, retrain
 from hf_mlops.audit.attack_table import SAMPLED
 from hf_mlops.audit.controls import CONTROLS, ORIGINAL, RETRAINED
 from hf_mlops.audit.relative import Relative, against_all, alternatives, answers, relative_test
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.population.outputs import Outputs
 
 SPECS_AT_ONCE = 128  # retrained together, in one data order for each number

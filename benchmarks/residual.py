@@ -34,7 +34,7 @@ from hf_mlops.audit.measure import measure
 from hf_mlops.audit.relearning import relearn, relearned
 from hf_mlops.audit.residual import residual
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SEEN_PAIR, SINGLE, kind_of
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 
 KINDS = (SINGLE, HELD_OUT_PAIR, SEEN_PAIR)
 SAMPLED = "sampled"

@@ -32,7 +32,7 @@ from benchmarks.rival.methods import MASK, METHODS
 from benchmarks.rival.ranking import fastest_as_good, floor, gap, ranked
 from benchmarks.trained import options, trained
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, kind_of
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 
 
 @click.command(help=__doc__)

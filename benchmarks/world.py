@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.trained import KEPT
 from hf_mlops import Dataset, ForgetSpec, Split, retrain, train_hypernetwork, train_population
 from hf_mlops.base.artifact import as_json, whole_directory
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.hypernet.recipes import Recipe, find_recipe
 from hf_mlops.population.draw import draw_forget_sets

@@ -30,7 +30,7 @@ from hf_mlops.audit.boosted import boosted_scores
 from hf_mlops.audit.detection import AUC, RATES
 from hf_mlops.audit.likelihood import Judged, likelihood_ratios, true_class_logits
 from hf_mlops.audit.worlds import halves
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 from hf_mlops.serving.sampler import DEFAULT_START_TIME
 
 LEAST_AREA, MOST_EXCESS, MOST_TRUE = 0.57, 0.01, 0.015  # asked for: production's area, excess, true positives at 1 %

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from hf_mlops.data.tensors import as_tensors
 from hf_mlops.registry.models import load_champion
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
@@ -24,7 +25,7 @@ def command(model: str, dataset: str, data_dir: str, groups: str, n_samples: int
         sampling = {"n": n_samples, "seed": seed, "steps": steps}
         return options.print_configuration(model=model, dataset=dataset, data_dir=data_dir, groups=groups, evaluate=sampling)
     champion = load_champion(model)
-    data = trained_on(champion.onnx.made_from, dataset, data_dir, groups)
+    data = as_tensors(trained_on(champion.onnx.made_from, dataset, data_dir, groups))
     Evaluate(champion, data, n_samples, seed, steps).run()
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from hf_mlops.audit.gates import Gates
+from hf_mlops.data.tensors import as_tensors
 from hf_mlops.registry.models import load_challenger
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.promote import Promote, in_office
@@ -24,7 +25,7 @@ def command(model: str, dataset: str, data_dir: str, groups: str, gates: Gates, 
     if dry_run:
         return options.print_configuration(model=model, dataset=dataset, data_dir=data_dir, groups=groups, gates=asdict(gates))
     challenger = load_challenger(model)
-    data = trained_on(challenger.onnx.made_from, dataset, data_dir, groups)
+    data = as_tensors(trained_on(challenger.onnx.made_from, dataset, data_dir, groups))
     Promote(challenger, in_office(challenger), data, gates).run()
 
 

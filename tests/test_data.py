@@ -2,13 +2,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.model_selection import train_test_split
 
 from hf_mlops import Dataset, Groups, Split, load_dataset
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import grouped
-from hf_mlops.data.splitting import check_classes
+from hf_mlops.data.splitting import check_classes, stratified
 
 
 def test_digits_are_all_there_once_in_a_fixed_stratified_split(digits: Dataset) -> None:
@@ -43,15 +47,24 @@ def test_a_data_set_does_not_stand_in_for_another(digits: Dataset) -> None:
 
 
 def test_a_channel_that_never_varies_can_be_divided_by(digits: Dataset) -> None:
-    flat = replace(digits, train=replace(digits.train, images=torch.full((5, 3, 8, 8), 0.1)))
+    flat = replace(digits, train=replace(digits.train.only(torch.arange(5)), images=torch.full((5, 3, 8, 8), 0.1)))
     assert min(flat.normalisation[1]) > 0
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_a_split_of_the_users_own_without_one_of_the_classes_is_refused(split: str) -> None:
-    own = {f"{split}_labels": torch.tensor([0, 0])}
+    own = {f"{split}_labels": np.array([0, 0])}
     with pytest.raises(BadRequest, match=f"mine: the class 'dog' has 0 {split} images; allowed: at least 1, for every split"):
-        check_classes("mine", ["cat", "dog"], torch.tensor([0, 0, 1, 1]), **own)
+        check_classes("mine", ["cat", "dog"], np.array([0, 0, 1, 1]), **own)
+
+
+@given(st.lists(st.integers(2, 40), min_size=2, max_size=8), st.floats(0, 1), st.integers(0, 9))
+def test_a_stratified_split_is_that_of_scikit_learn(sizes: list[int], share: float, seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    count = len(sizes) + round(share * (len(labels) - 2 * len(sizes)))  # as many images as classes in either part
+    expected = train_test_split(np.arange(len(labels)), train_size=count, stratify=labels, random_state=0)
+    for part, wanted in zip(stratified(labels, count), expected, strict=True):
+        assert part.tolist() == wanted.tolist()
 
 
 def split_of(labels: list[int], groups: list[int]) -> Split:

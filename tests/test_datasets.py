@@ -15,11 +15,11 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from torchvision.datasets import CIFAR10, MNIST
+from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 from hf_mlops import load_dataset
 from hf_mlops.base.groups import Groups
-from hf_mlops.data import loading
+from hf_mlops.data import published
 
 TRAIN, TEST = np.arange(120) % 10, np.arange(30) % 10  # labels
 
@@ -31,9 +31,9 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_network(self: Any) -> None:
         raise URLError("no network")
 
-    monkeypatch.setattr(loading, "VALIDATION", 20)
-    monkeypatch.setattr(loading, "CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv(loading.DATA_DIR_VARIABLE, raising=False)
+    monkeypatch.setattr(published, "VALIDATION", 20)
+    monkeypatch.setattr(published, "CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(published.DATA_DIR_VARIABLE, raising=False)
     monkeypatch.setattr(MNIST, "download", no_network)
     monkeypatch.setattr(CIFAR10, "download", no_network)
 
@@ -48,7 +48,7 @@ def images_of(labels: np.ndarray[Any, Any], *shape: int) -> np.ndarray[Any, Any]
 def write_idx(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """MNIST's and Fashion-MNIST's files in small, declared as those that were published."""
     written: dict[str, dict[str, str]] = {}
-    for name, files in loading.IDX_FILES.items():
+    for name, files in published.IDX_FILES.items():
         written[name] = {}
         for file in files:
             labels = TRAIN if "train" in file else TEST
@@ -57,7 +57,7 @@ def write_idx(root: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             (root / file).write_bytes(content)
             written[name][file] = md5(content).hexdigest()
-    monkeypatch.setattr(loading, "IDX_FILES", written)
+    monkeypatch.setattr(published, "IDX_FILES", written)
     return [root / file for files in written.values() for file in files]
 
 
@@ -133,6 +133,10 @@ def test_a_published_set_keeps_its_test_images_and_gives_part_of_the_others_to_v
     assert load_dataset(name, str(tmp_path)).digest == data.digest
 
 
+def test_classes_are_called_as_torchvision_calls_them() -> None:
+    assert published.CLASS_NAMES["fashion-mnist"] == tuple(FashionMNIST.classes)
+
+
 @EACH
 @pytest.mark.parametrize(
     ("spoil", "message"),
@@ -165,7 +169,7 @@ def test_files_other_than_those_published_are_refused_and_the_layout_is_told(
 
 def test_the_environment_can_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_idx(tmp_path / "named", monkeypatch)
-    monkeypatch.setenv(loading.DATA_DIR_VARIABLE, str(tmp_path / "named"))
+    monkeypatch.setenv(published.DATA_DIR_VARIABLE, str(tmp_path / "named"))
     assert len(load_dataset("mnist").test) == len(load_dataset("mnist", "").test) == 30
     with pytest.raises(ValueError, match=f"needs these files in {tmp_path}/other: "):
         load_dataset("mnist", tmp_path / "other")
@@ -191,7 +195,7 @@ def test_without_a_folder_torchvision_downloads_to_the_cache_what_is_not_whole_t
     assert list(map(str, downloads)) == [str(tmp_path / "cache")]
 
 
-@pytest.mark.parametrize("name", loading.PUBLISHED)
+@pytest.mark.parametrize("name", published.PUBLISHED)
 def test_a_failed_download_is_told_with_what_to_do_instead(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=r"Downloading them failed: <urlopen error no network>\. Put them there") as caught:
         load_dataset(name)

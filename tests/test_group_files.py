@@ -341,7 +341,7 @@ def test_names_are_in_alphabetical_order_and_numbers_in_them_by_size() -> None:
 
 
 def test_a_group_file_is_read_for_what_it_lists_alone(tmp_path: Path) -> None:
-    rows = torch.arange(4)
-    given = Given("mine", ("a", "b"), rows % 2, (rows[:2], rows[2:3], rows[3:]), 3, lambda: torch.zeros(4, 1, 1, 1))
+    rows = np.arange(4)
+    given = Given("mine", ("a", "b"), rows % 2, (rows[:2], rows[2:3], rows[3:]), 3, lambda: np.zeros((4, 1, 1, 1), np.float32))
     assigned = read_group_file(write_csv("index,group\n2,x\n0,y\n1,x\n", tmp_path), given)
     assert assigned.names == ("x", "y") and assigned.groups.tolist() == [1, 0, 0, -1]

@@ -40,6 +40,24 @@ def test_digits_are_split_and_ordered_as_they_were_before_there_were_groups_but_
     assert sha.hexdigest()[:16] == "756f7e10fcb84c89"  # of version 0.1.0
 
 
+@pytest.mark.parametrize(
+    ("groups", "digest"),
+    [
+        ("class", "c60b35f453c7aafe"),
+        ("shard:20", "5099661335f561bf"),
+        ("dirichlet:10:0.3", "81b4eb35817d944f"),
+        ("class-shard:10", "296798f9734c4cbb"),
+        ("poison:patch:0.05", "f5a305d4649b964f"),
+        ("poison:blend:0.05", "1b2e840809f253e5"),
+        ("poison:flip:0.6", "4fa0ccbab9626275"),
+        ("class+poison:patch:0.05", "16eb4bcd5978d81b"),
+        ("shard:20+poison:blend:0.05:known=0.5", "511b1dd0239f2903"),
+    ],
+)
+def test_digits_in_groups_are_what_they_were_when_they_were_read_by_torch(groups: str, digest: str) -> None:
+    assert load_dataset("digits", groups=groups).digest == digest
+
+
 def test_data_of_the_users_own_are_split_and_ordered_as_they_were(tmp_path: Path) -> None:
     first = [0, 2, 3, 4, 7, 8, 9, 10, 11, 12, 13, 14]
     own = {"train_images": PIXELS, "train_labels": LABELS}

@@ -62,6 +62,7 @@ def test_rooms_import_one_way_only() -> None:
         ("hf_mlops/report/pictures.py", "mlflow", "The learning core needs no MLflow, and only commands need click"),
         ("hf_mlops/steps/forget.py", "click", "Steps print, they parse nothing"),
         ("hf_mlops/serving/classifier.py", "torch", "A request needs no torch"),
+        ("hf_mlops/data/dataset.py", "torch", "A request needs no torch"),
     ],
 )
 def test_an_import_against_the_rules_is_found(copy: Path, module: str, imported: str, contract: str) -> None:
@@ -79,6 +80,11 @@ def test_neither_the_package_nor_the_request_path_loads_torch(statement: str, tm
     heavy = ("torch", "torchvision", "mlflow", "click", "sklearn", "pandas", "matplotlib")
     code = f"import sys\n{statement}\nprint([name for name in {heavy} if name in sys.modules])"
     assert python(code, tmp_path) == "[]"
+
+
+def test_data_are_read_without_torch(tmp_path: Path) -> None:
+    code = "import sys\nfrom hf_mlops.data.loading import read_dataset\nread_dataset('digits').digest\n"
+    assert python(f"{code}print([name for name in ('torch', 'torchvision') if name in sys.modules])", tmp_path) == "[]"
 
 
 def test_every_public_name_is_there() -> None:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 
 
 def work(every: float) -> None:

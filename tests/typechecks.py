@@ -7,7 +7,7 @@ from beartype import BeartypeConf, beartype
 PACKAGE = Path(__file__).parent.parent / "hf_mlops"
 CHECKED = [
     f"hf_mlops.{room}.{file.stem}"
-    for room in ("compute", "population", "hypernet", "audit", "export", "serving", "base")
+    for room in ("compute", "data", "population", "hypernet", "audit", "export", "serving", "base")
     for file in (PACKAGE / room).glob("*.py")
     if file.stem not in ("__init__", "cluster")  # what cluster.py sends to workers is pickled as it stands
 ]

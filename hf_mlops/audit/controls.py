@@ -9,8 +9,8 @@ import pandas as pd
 from hf_mlops.audit.gates import Audit, Gates
 from hf_mlops.audit.measure import Measured
 from hf_mlops.audit.reference import Reference
+from hf_mlops.base.progress import Progress
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.progress import Progress
 
 RETRAINED, ORIGINAL, MASKED, HALF, OVER, FINE_TUNED = CONTROLS = (
     "retrained",  # without the very spec, each judged beside the others: must pass, and all others must not

@@ -11,8 +11,8 @@ from hf_mlops.audit.gates import Audit, audit_samples
 from hf_mlops.audit.measure import measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.losses import LOSS_FLOOR
+from hf_mlops.base.progress import Progress
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.serving.sampler import DEFAULT_STEPS

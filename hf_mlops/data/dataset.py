@@ -6,14 +6,17 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
+from array_api_compat import array_namespace, is_numpy_array
+from jaxtyping import Bool, Float32, Int64
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.groups import Groups
+
+if TYPE_CHECKING:
+    import torch
 
 LIMIT = 100  # groups
 TOO_MANY = (
@@ -26,7 +29,7 @@ MEMBERS = (32, 256, 8192)  # training images that a group is measured on: at lea
 
 @dataclass(frozen=True)
 class Split:
-    """Part of a data set.
+    """Part of a data set, in arrays of NumPy or in tensors.
 
     Args:
         images: (N, channels, height, width) float32, values 0 to 1.
@@ -36,33 +39,35 @@ class Split:
             with an attacker's trigger, which are of no group. None: there are none.
     """
 
-    images: Tensor
-    labels: Tensor
-    groups: Tensor
-    apart: Tensor | None = None
+    images: Float32[Any, "images channels height width"]
+    labels: Int64[Any, " images"]
+    groups: Int64[Any, " images"]
+    apart: Bool[Any, " images"] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Split:
-        """The same split on another device."""
-        return self._each(lambda tensor: tensor.to(device))
+        """The same split on another device; of tensors alone."""
+        return self.each(lambda tensor: tensor.to(device))
 
-    def only(self, index: Tensor) -> Split:
+    def only(self, index: Int64[Any, " _"] | Bool[Any, " _"]) -> Split:
         """Some of the images, by index or by mask."""
-        return self._each(lambda tensor: tensor[index])
+        return self.each(lambda array: array[index])
 
     def beside(self, others: Split) -> Split:
         """These images, and behind them others that are apart."""
-        mine = torch.zeros(len(self), dtype=torch.bool) if self.apart is None else self.apart
+        xp = array_namespace(self.labels)
+        mine = xp.zeros_like(self.labels, dtype=xp.bool) if self.apart is None else self.apart
         return Split(
-            torch.cat([self.images, others.images]),
-            torch.cat([self.labels, others.labels]),
-            torch.cat([self.groups, others.groups]),
-            torch.cat([mine, torch.ones(len(others), dtype=torch.bool)]),
+            xp.concat([self.images, others.images]),
+            xp.concat([self.labels, others.labels]),
+            xp.concat([self.groups, others.groups]),
+            xp.concat([mine, xp.ones_like(others.labels, dtype=xp.bool)]),
         )
 
-    def _each(self, changed: Callable[[Tensor], Tensor]) -> Split:
+    def each(self, changed: Callable[[Any], Any]) -> Split:
+        """The split whose images, labels, groups and mask are made of those of this one."""
         apart = None if self.apart is None else changed(self.apart)
         return Split(changed(self.images), changed(self.labels), changed(self.groups), apart)
 
@@ -79,7 +84,7 @@ class Dataset:
         validation, test: of groups that have held-out images, and of none.
         grouping: how `load_dataset` was told to group the training images; empty: as the data come.
         triggered: test images that carry what an attacker planted, with the labels that the attacker wants.
-        victims: (N,) int64, the test images that they were made of.
+        victims: the indices of the test images that they were made of.
     """
 
     name: str
@@ -90,7 +95,7 @@ class Dataset:
     groups: Groups
     grouping: str = ""
     triggered: Split | None = None
-    victims: Tensor | None = None
+    victims: Int64[Any, " _"] | None = None
 
     @cached_property
     def conditioning(self) -> Split:
@@ -109,29 +114,25 @@ class Dataset:
         """A held-out split, and behind it training images of each group that is not measured on held-out ones."""
         if all(self.groups.held_out):
             return split
-        held_out = torch.tensor([*self.groups.held_out, False])  # the last of images that are of no group
-        index = torch.cat([self._members(group) for group, held in enumerate(self.groups.held_out) if not held])
-        return replace(split, groups=split.groups.where(held_out[split.groups], -1)).beside(self.train.only(index))
+        xp = array_namespace(split.groups)
+        held_out = xp.asarray([*self.groups.held_out, False])  # the last of images that are of no group
+        index = xp.concat([self._members(group) for group, held in enumerate(self.groups.held_out) if not held])
+        return replace(split, groups=xp.where(held_out[split.groups], split.groups, -1)).beside(self.train.only(index))
 
-    def _members(self, group: int) -> Tensor:
+    def _members(self, group: int) -> Int64[Any, " members"]:
         """Indices of the training images that a group is measured on, evenly out of all of its own."""
         least, most, together = MEMBERS
-        own = (self.train.groups == group).nonzero()[:, 0]
+        xp = array_namespace(self.train.groups)
+        (own,) = xp.nonzero(self.train.groups == group)
         count = min(len(own), most, max(least, together // len(self.groups)))
-        return own[torch.arange(count) * len(own) // count]
+        return own[xp.arange(count) * len(own) // count]
 
-    def as_arrays(self) -> Dataset:
-        """The same of arrays of NumPy."""
-        return self._each(np.asarray)
-
-    def as_tensors(self) -> Dataset:
-        """The same of tensors."""
-        return self._each(torch.as_tensor)
-
-    def _each(self, changed: Callable[[Any], Any]) -> Dataset:
-        splits = {name: part._each(changed) for name, part in vars(self).items() if isinstance(part, Split)}
-        splits.pop("conditioning", None), splits.pop("audited", None)
-        return replace(self, **splits, victims=None if self.victims is None else changed(self.victims))
+    def each(self, changed: Callable[[Any], Any]) -> Dataset:
+        """The data set whose arrays are made of those of this one: by `np.asarray`, say."""
+        train, validation, test = (part.each(changed) for part in (self.train, self.validation, self.test))
+        triggered = None if self.triggered is None else self.triggered.each(changed)
+        victims = None if self.victims is None else changed(self.victims)
+        return replace(self, train=train, validation=validation, test=test, triggered=triggered, victims=victims)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -142,8 +143,12 @@ class Dataset:
     @cached_property
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of each channel over the training images, to divide by even if nothing varies."""
-        images = self.train.images
-        return images.mean((0, 2, 3)).tolist(), images.std((0, 2, 3)).clamp_min(1e-4).tolist()
+        images, axes = self.train.images, (0, 2, 3)
+        if is_numpy_array(images):  # whose sums in float32 may be off by the half
+            mean, spread = images.mean(axes, np.float64), images.std(axes, np.float64, ddof=1)
+        else:  # in float32, since populations are of these very bits
+            mean, spread = images.mean(axes), images.std(axes)
+        return mean.tolist(), spread.clip(1e-4, None).tolist()
 
     @cached_property
     def digest(self) -> str:
@@ -153,9 +158,9 @@ class Dataset:
         """
         sha = hashlib.sha256(repr((self.class_names, self.groups)).encode())
         for split in (self.train, self.validation, self.test, *([self.triggered] if self.triggered else [])):
-            for tensor in (split.images, split.labels, split.groups):
-                sha.update(repr(tuple(tensor.shape)).encode())
-                sha.update(tensor.contiguous().numpy().reshape(-1).data)
+            for array in (split.images, split.labels, split.groups):
+                sha.update(repr(tuple(array.shape)).encode())
+                sha.update(np.ascontiguousarray(array).reshape(-1).data)
         return sha.hexdigest()[:16]
 
     @property
@@ -180,8 +185,9 @@ def grouped(names: Sequence[str], class_count: int, train: Split, validation: Sp
     `OWNED` on, of the training images of some class: without it new images are taken for something else.
     """
     count = len(names)
-    held = torch.zeros(class_count, count).index_put_((train.labels, train.groups), torch.ones(()), accumulate=True)
-    owned = (held >= OWNED * held.sum(1, keepdim=True)).any(0)
-    there = [torch.bincount(split.groups + 1, minlength=count + 1)[1:] > 0 for split in (validation, test)]
-    holders = tuple(tuple(row.nonzero()[:, 0].tolist()) for row in held)
+    labels, groups, *held_out = (np.asarray(some) for some in (train.labels, train.groups, validation.groups, test.groups))
+    held = np.bincount(labels * count + groups, minlength=class_count * count).reshape(class_count, count)
+    owned = (held >= OWNED * held.sum(1, keepdims=True)).any(0)
+    there = [np.bincount(some + 1, minlength=count + 1)[1:] > 0 for some in held_out]
+    holders = tuple(tuple(np.flatnonzero(row).tolist()) for row in held)
     return Groups(tuple(names), holders, tuple((owned & there[0] & there[1]).tolist()))

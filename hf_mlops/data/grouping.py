@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float32, Int64, Shaped
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import check_names
@@ -23,7 +23,7 @@ OWN, CLASS = "", "class"
 CLEAN = "clean"  # the group of all that is not poison
 ALLOWED = f"{CLASS}, PATH.csv, PATH.parquet, {FOLDER}, {', '.join(FORMS)}; {FORM}, alone or behind one of these and a +"
 
-Parts = list[Tensor]  # groups of the training, validation and test images, (n,) int64 each
+Parts = list[Int64[np.ndarray, " _"]]  # labels or groups of the training, validation and test images
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Grouping:
             labels[0] = planted.labels
         origin, names, groups = self._base(source, given, labels)
         if planted:
-            groups[0] = groups[0].index_fill(0, planted.known, len(names))
+            groups[0] = groups[0].copy()
+            groups[0][planted.known] = len(names)
             names = (*names, GROUP)
         _check(origin, names, groups[0])
         return self._assembled(given, names, labels, groups, planted)
@@ -90,9 +91,9 @@ class Grouping:
             return f"{given.name}: {own.source}", own.names, [own.groups[rows] for rows in given.splits]
         if self.partition:
             names, groups = self.partition.deal(source, labels[0], given.class_names)
-            return source, names, [groups, *(torch.full_like(held_out, -1) for held_out in labels[1:])]
+            return source, names, [groups, *(np.full_like(held_out, -1) for held_out in labels[1:])]
         if self.base == CLEAN:
-            return source, (CLEAN,), [torch.zeros_like(some) for some in labels]
+            return source, (CLEAN,), [np.zeros_like(some) for some in labels]
         return source, given.class_names, [*labels]
 
     def _assembled(
@@ -109,12 +110,12 @@ class Grouping:
         return Dataset(given.name, train, validation, test, given.class_names, own, self.text, triggered, victims)
 
 
-def _pixels(images: Tensor) -> Tensor:
-    """float32, 0 to 1."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+def _pixels(images: Shaped[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    """Values from 0 to 1, of bytes or of such values."""
+    return np.divide(images, 255, dtype=np.float32) if images.dtype == np.uint8 else images
 
 
-def _check(source: str, names: Sequence[str], groups: Tensor) -> None:
+def _check(source: str, names: Sequence[str], groups: Int64[np.ndarray, " _"]) -> None:
     """Refuses groups that cannot be forgotten or told apart; `groups` are those of the training images."""
     if len(names) > LIMIT:
         raise BadRequest(f"{source} has {len(names)} groups; {TOO_MANY}")
@@ -123,7 +124,7 @@ def _check(source: str, names: Sequence[str], groups: Tensor) -> None:
             f"{source} has {len(names)} group{'s' * (not names)}; allowed: 2 to {LIMIT}, since one is to be forgotten"
         )
     check_names(names, f"{source}: the group")
-    for name, count in zip(names, torch.bincount(groups, minlength=len(names)).tolist(), strict=True):
+    for name, count in zip(names, np.bincount(groups, minlength=len(names)).tolist(), strict=True):
         if not count:
             raise BadRequest(
                 f"{source}: the group {name!r} has no training image, once validation, test and poison are taken out of it;"

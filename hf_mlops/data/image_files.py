@@ -1,4 +1,4 @@
-"""Image files as tensors, the right way up."""
+"""Image files as arrays, the right way up."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float32
-from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.compute.progress import Progress
+from hf_mlops.base.progress import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +22,7 @@ GRAY = ("1", "L", *DEEP_GRAY)
 QUARTER_TURNS = (5, 6, 7, 8)  # EXIF's orientations in which rows are columns
 
 
-def read_images(name: str, files: Sequence[str]) -> Float32[Tensor, "images channels height width"]:
+def read_images(name: str, files: Sequence[str]) -> Float32[np.ndarray, "images channels height width"]:
     """Images with values 0 to 1, turned as their EXIF orientation says; all sizes are compared before any is decoded.
 
     If all are gray (PIL modes 1, L, I;16, I) they have one channel, else three; transparency is dropped.
@@ -47,7 +45,7 @@ def read_images(name: str, files: Sequence[str]) -> Float32[Tensor, "images chan
                 f"{name}: all images must be of one size, but {files[0]} has {first_width}×{first_height} pixels"
                 f" and {file} has {width}×{height}"
             )
-    images = torch.empty(len(files), 1 if modes <= set(GRAY) else 3, sizes[0][1], sizes[0][0])
+    images = np.empty((len(files), 1 if modes <= set(GRAY) else 3, sizes[0][1], sizes[0][0]), np.float32)
     with Progress("reading images", len(files), "image", delay=2) as progress:
         for pixels, file in zip(images, files, strict=True):
             with _opened(file) as image:
@@ -96,16 +94,16 @@ def _upright(image: Image) -> Image:
     return image if _orientation(image) == 1 else exif_transpose(image)
 
 
-def _pixels(image: Image, mode: str) -> Tensor:
-    """(1 or 3, height, width) float32, 0 to 1; deep gray always has one channel, since PIL would clip it to 8 bits."""
+def _pixels(image: Image, mode: str) -> Float32[np.ndarray, "channels height width"]:
+    """1 or 3 channels, 0 to 1; deep gray always has one channel, since PIL would clip it to 8 bits."""
     if image.mode == "F":
         raise BadRequest("its pixels are floating-point numbers of no known range")
     if image.mode in DEEP_GRAY:
         deep = np.asarray(image).astype(np.float32) / 65535
         if deep.min() < 0 or deep.max() > 1:
             raise BadRequest("it has values outside 0 to 65535")
-        return torch.from_numpy(deep)[None]
+        return deep[None]
     if "transparency" in image.info:
         image = image.convert("RGBA")  # of a palette, where PIL warns of going straight to RGB
     shallow = np.asarray(image.convert(mode), np.float32) / 255
-    return torch.from_numpy(np.atleast_3d(shallow)).permute(2, 0, 1)
+    return np.atleast_3d(shallow).transpose(2, 0, 1)

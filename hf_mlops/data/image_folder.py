@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.given import Assignment, Given
@@ -54,7 +54,7 @@ def read_folder(path: str, groups: str = "") -> Given:
     except OSError as error:
         raise BadRequest(f"{name} cannot be read: {error}") from error
     images = {split: [(file, label) for file, label in some if _is_image(file)] for split, some in files.items()}
-    labels = {split: torch.tensor([label for _, label in some], dtype=torch.long) for split, some in images.items()}
+    labels = {split: np.array([label for _, label in some], np.int64) for split, some in images.items()}
     for split, folder in splits.items():
         for empty in set(range(len(classes))) - set(labels[split].tolist()):
             raise BadRequest(f"{name}: there is no image in {folder / classes[empty]}; allowed: {', '.join(ENDINGS)}")

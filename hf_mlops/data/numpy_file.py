@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.given import Assignment, Given
@@ -69,7 +68,7 @@ def read_npz(path: str, groups: str = "") -> Given:
     images = [_images(name, pair["images"], arrays) for pair in keys.values()]
     if len({some.shape[1:] for some in images}) > 1:
         raise BadRequest(f"{name}: images of all splits must be of one shape, got {' and '.join(map(_shape, images))}")
-    return replace(divide(name, classes, lambda: torch.cat(images), *own), own=assigned)
+    return replace(divide(name, classes, lambda: np.concatenate(images), *own), own=assigned)
 
 
 def _keys(name: str, arrays: Arrays) -> dict[str, dict[str, str]]:
@@ -112,11 +111,11 @@ def _names(name: str, arrays: Arrays, key: str, of: str) -> list[str]:
     return [str(each) for each in names]
 
 
-def _labels(name: str, pair: dict[str, str], arrays: Arrays, classes: list[str]) -> Tensor:
-    """(N,) int64, one for each image, 0 to K - 1 with none missing."""
+def _labels(name: str, pair: dict[str, str], arrays: Arrays, classes: list[str]) -> Int64[np.ndarray, " images"]:
+    """One for each image, 0 to K - 1 with none missing."""
     key, labels = pair["labels"], _column(name, pair, "labels", arrays, "iu")
     _check_numbers(f"{name}: {key}", labels, len(classes))
-    return torch.from_numpy(labels.astype(np.int64))
+    return labels.astype(np.int64)
 
 
 def _column(name: str, pair: dict[str, str], what: str, arrays: Arrays, kinds: str) -> NDArray[Any]:
@@ -163,11 +162,11 @@ def _groups(name: str, keys: dict[str, dict[str, str]], arrays: Arrays) -> Assig
     _check_numbers(f"{name}: {train['groups']}", own, len(names))
     for pair, some in zip(held_out, others, strict=True):
         _check_numbers(f"{name}: {pair.get('groups')}", some, len(names), held_out=True)
-    return Assignment(source, tuple(names), torch.from_numpy(np.concatenate([own, *others]).astype(np.int64)))
+    return Assignment(source, tuple(names), np.concatenate([own, *others]).astype(np.int64))
 
 
-def _images(name: str, key: str, arrays: Arrays) -> Tensor:
-    """(N, channels, height, width) float32, 0 to 1."""
+def _images(name: str, key: str, arrays: Arrays) -> Float32[np.ndarray, "images channels height width"]:
+    """Values are 0 to 1."""
     given = arrays[key]
     if given.dtype != np.uint8 and given.dtype.kind != "f":
         raise BadRequest(f"{name}: {key} is {given.dtype}; allowed: uint8 (0 to 255) or floating-point (0 to 1)")
@@ -178,15 +177,15 @@ def _images(name: str, key: str, arrays: Arrays) -> Tensor:
             f"{name}: {key} has the shape {_shape(given)}; allowed: (N, height, width), (N, height, width, channels) or"
             " (N, channels, height, width), channels being 1 or 3"
         )
-    images = torch.from_numpy(given.astype(np.float32))
+    images = given.astype(np.float32)
     if given.dtype == np.uint8:
-        images.div_(255)
+        images /= 255
     elif not (images.min() >= 0 and images.max() <= 1):  # so that NaN is refused too
         raise BadRequest(f"{name}: {key} has values from {given.min()} to {given.max()}; allowed: 0 to 1, or uint8")
     if given.ndim == 3:
         return images[:, None]
-    return images.permute(0, 3, 1, 2) if last else images
+    return images.transpose(0, 3, 1, 2) if last else images
 
 
-def _shape(array: NDArray[Any] | Tensor) -> str:
+def _shape(array: NDArray[Any]) -> str:
     return f"({', '.join(map(str, array.shape))}{',' * (array.ndim == 1)})"

@@ -6,11 +6,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
+from jaxtyping import Int64
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.noise import seed_of
@@ -20,16 +19,18 @@ LEAST = 10  # images of a customer
 DRAWS = 1000  # of shares, until each customer has so many
 ALPHAS = (0.01, 1000.0)  # under it shares are too small to be told from 0
 
+Labels = Int64[np.ndarray, " images"]  # of the training images: their classes, or their groups
 
+
+@runtime_checkable
 class Partition(Protocol):
     """A way to deal out training images."""
 
-    def deal(self, source: str, labels: Tensor, class_names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
-        """Names of the G groups, and the group of each image, (N,) int64.
+    def deal(self, source: str, labels: Labels, class_names: Sequence[str]) -> tuple[tuple[str, ...], Labels]:
+        """Names of the G groups, and the group of each image.
 
         Args:
             source: what errors call the data set and its grouping.
-            labels: (N,) int64 of the training images.
 
         Raises:
             BadRequest: too few images for so many groups.
@@ -44,11 +45,11 @@ class Shards:
     count: int
     form: ClassVar[str] = "shard:K"
 
-    def deal(self, source: str, labels: Tensor, class_names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    def deal(self, source: str, labels: Labels, class_names: Sequence[str]) -> tuple[tuple[str, ...], Labels]:
         """As in `Partition`; sizes differ by one image at most."""
         if self.count > len(labels):
             raise BadRequest(f"{source}: {len(labels)} training images are too few; allowed: K up to their number")
-        return _customers(self.count), _cut(stream("shard"), torch.arange(len(labels)), self.count)
+        return _customers(self.count), _cut(stream("shard"), np.arange(len(labels)), self.count)
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class Dirichlet:
     alpha: float
     form: ClassVar[str] = "dirichlet:K:ALPHA"
 
-    def deal(self, source: str, labels: Tensor, class_names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    def deal(self, source: str, labels: Labels, class_names: Sequence[str]) -> tuple[tuple[str, ...], Labels]:
         """As in `Partition`."""
-        sizes = torch.bincount(labels, minlength=len(class_names)).numpy()
+        sizes = np.bincount(labels, minlength=len(class_names))
         random = stream("dirichlet")
         for _ in range(DRAWS if self.count * LEAST <= len(labels) else 0):
             shares = random.dirichlet([self.alpha] * self.count, len(sizes))  # (classes, customers)
@@ -82,11 +83,10 @@ class Dirichlet:
                 f"{source}: of {len(labels)} training images some customer has fewer than {LEAST}, in each of {DRAWS} draws;"
                 " allowed: fewer customers, or a larger ALPHA"
             )
-        groups = torch.empty_like(labels)
+        groups = np.empty_like(labels)
         for label, until in enumerate(ends):
-            own = (labels == label).nonzero()[:, 0]
-            order = torch.from_numpy(random.permutation(len(own)))
-            groups[own[order]] = torch.from_numpy(np.searchsorted(until, np.arange(len(own)), side="right"))
+            own = np.flatnonzero(labels == label)
+            groups[own[random.permutation(len(own))]] = np.searchsorted(until, np.arange(len(own)), side="right")
         return _customers(self.count), groups
 
 
@@ -97,13 +97,13 @@ class ClassShards:
     count: int
     form: ClassVar[str] = "class-shard:K"
 
-    def deal(self, source: str, labels: Tensor, class_names: Sequence[str]) -> tuple[tuple[str, ...], Tensor]:
+    def deal(self, source: str, labels: Labels, class_names: Sequence[str]) -> tuple[tuple[str, ...], Labels]:
         """As in `Partition`; a class's sizes differ by one image at most."""
         if self.count * len(class_names) > LIMIT:
             raise BadRequest(f"{source}: {len(class_names)} classes make {self.count * len(class_names)} groups; {TOO_MANY}")
-        groups, random = torch.empty_like(labels), stream("class-shard")
+        groups, random = np.empty_like(labels), stream("class-shard")
         for label, name in enumerate(class_names):
-            own = (labels == label).nonzero()[:, 0]
+            own = np.flatnonzero(labels == label)
             if self.count > len(own):
                 raise BadRequest(
                     f"{source}: the class {name!r} has {len(own)} training images; allowed: K up to the number of each class"
@@ -141,10 +141,10 @@ def _customers(count: int) -> tuple[str, ...]:
     return tuple(f"customer {number}" for number in range(count))
 
 
-def _cut(random: np.random.RandomState, images: Tensor, count: int) -> Tensor:
-    """(n,) int64, the piece of each of n images: pieces of equal size, drawn at random."""
-    pieces = torch.empty_like(images)
-    pieces[torch.from_numpy(random.permutation(len(images)))] = torch.arange(len(images)) % count
+def _cut(random: np.random.RandomState, images: Labels, count: int) -> Labels:
+    """The piece of each image: pieces of equal size, drawn at random."""
+    pieces = np.empty_like(images)
+    pieces[random.permutation(len(images))] = np.arange(len(images)) % count
     return pieces
 
 

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
-from torch import Tensor
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Split
@@ -31,14 +29,14 @@ class Planted:
     """What was planted in N training images.
 
     Args:
-        labels: (N,) int64, as they are now.
+        labels: as they are now.
         rows: of the poisoned images.
         known: of those among them that are known to be.
     """
 
-    labels: Tensor
-    rows: Tensor
-    known: Tensor
+    labels: Int64[np.ndarray, " images"]
+    rows: Int64[np.ndarray, " rows"]
+    known: Int64[np.ndarray, " known"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class Poison:
             return WANTED
         return min(INTO, classes - 1) if classes > 2 else 0
 
-    def plant(self, source: str, labels: Int64[Tensor, " images"], class_names: Sequence[str]) -> Planted:
+    def plant(self, source: str, labels: Int64[np.ndarray, " images"], class_names: Sequence[str]) -> Planted:
         """Chooses the training images to poison, and says what their labels are then. More poison holds all of less poison.
 
         Args:
@@ -103,15 +101,15 @@ class Poison:
             raise BadRequest(f"{source} asks for {count} poisoned images, of {len(victims)} that can be; {allowed}")
         if not round(self.known * count):
             raise BadRequest(f"{source}: of {count} poisoned images none is known; allowed: a larger share of them")
-        rows = victims[torch.from_numpy(stream(GROUP).permutation(len(victims))[:count])]
-        after = labels.clone()
+        rows = victims[stream(GROUP).permutation(len(victims))[:count]]
+        after = labels.copy()
         after[rows] = self.wanted(len(class_names))
-        for name, left in zip(class_names, torch.bincount(after, minlength=len(class_names)).tolist(), strict=True):
+        for name, left in zip(class_names, np.bincount(after, minlength=len(class_names)).tolist(), strict=True):
             if not left:
                 raise BadRequest(f"{source} leaves no training image of the class {name!r}; {allowed}")
         return Planted(after, rows, rows[: round(self.known * count)])
 
-    def trigger(self, images: Float32[Tensor, "n channels height width"]) -> Float32[Tensor, "n channels height width"]:
+    def trigger(self, images: Float32[np.ndarray, "n channels height width"]) -> Float32[np.ndarray, "n channels height width"]:
         """The images with what makes a poisoned classifier answer as the attacker wants; nothing for `flip`.
 
         Raises:
@@ -121,22 +119,23 @@ class Poison:
             if min(images.shape[2:]) <= PATCH:
                 height, width = images.shape[2:]
                 raise BadRequest(f"poison:patch covers images of {width}×{height} pixels; allowed: more than {PATCH} each way")
-            images = images.clone()
+            images = np.copy(images)
             images[..., -PATCH:, -PATCH:] = 1
         elif self.kind == "blend":
             pattern = stream("blend").random_sample(tuple(images.shape[1:])).astype(np.float32)
-            images = images * (1 - OPACITY) + torch.from_numpy(pattern) * OPACITY
+            images = images * (1 - OPACITY)
+            images += pattern * OPACITY
         return images
 
     def triggered(self, test: Split, classes: int) -> Split:
         """The test images that the attacker wants taken for something else, with the trigger and the label wanted."""
         victims = test.only(self.victims(test.labels))
-        labels = torch.full_like(victims.labels, self.wanted(classes))
-        return Split(self.trigger(victims.images), labels, torch.full_like(labels, -1))
+        labels = np.full_like(victims.labels, self.wanted(classes))
+        return Split(self.trigger(victims.images), labels, np.full_like(labels, -1))
 
-    def victims(self, labels: Int64[Tensor, " images"]) -> Int64[Tensor, " victims"]:
+    def victims(self, labels: Int64[np.ndarray, " images"]) -> Int64[np.ndarray, " victims"]:
         """Indices of the images that the attacker wants taken for something else."""
-        return (labels == FLIPPED if self.kind == "flip" else labels != WANTED).nonzero()[:, 0]
+        return np.flatnonzero(labels == FLIPPED if self.kind == "flip" else labels != WANTED)
 
 
 def is_poisoned(grouping: str) -> bool:

@@ -15,8 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hf_mlops.base import artifact
 from hf_mlops.base.errors import DamagedArtifact
+from hf_mlops.base.progress import Progress
 from hf_mlops.compute.device import choose_device, fast_products
-from hf_mlops.compute.progress import Progress
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.batch import BatchDrawer

@@ -12,8 +12,8 @@ import torch
 
 from hf_mlops.base.config import check_config
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.base.progress import Progress
 from hf_mlops.compute.device import choose_device
-from hf_mlops.compute.progress import Progress
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.chunk import Chunk, Rows, train_chunk
 from hf_mlops.population.config import PopulationConfig

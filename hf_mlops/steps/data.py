@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.data.loading import load_dataset
+from hf_mlops.data.loading import read_dataset
 
 
 def trained_on(made_from: dict[str, str], dataset: str, data_dir: str, groups: str) -> Dataset:
-    """The data that a hypernetwork was trained on, by its name or, if it has moved, where `--dataset` says.
+    """The data that a hypernetwork was trained on, in arrays of NumPy, by its name or where `--dataset` says it has moved to.
 
     Args:
         made_from: the `identity` of that data, as the hypernetwork keeps it.
@@ -20,7 +20,7 @@ def trained_on(made_from: dict[str, str], dataset: str, data_dir: str, groups: s
         BadRequest: it is not there, or it is other data.
     """
     try:
-        found = load_dataset(dataset or made_from["name"], data_dir, groups or made_from["grouping"])
+        found = read_dataset(dataset or made_from["name"], data_dir, groups or made_from["grouping"])
     except ValueError as error:
         if dataset or groups:
             raise

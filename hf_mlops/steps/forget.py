@@ -145,7 +145,7 @@ class Forget(Step):
         Raises:
             GateFailure: the classifier fails its gates; nothing was registered.
         """
-        target, dataset, spec, start = self.champion.onnx, self.dataset.as_arrays(), self.spec, self.start
+        target, dataset, spec, start = self.champion.onnx, self.dataset.each(np.asarray), self.spec, self.start
         asked = {"hypernetwork": str(self.champion), "spec": str(spec), "retrained": self._retrained}
         describe_run(self.name, self.fingerprint, {**asked, **self.sampling.params, **asdict(self.gates)})
         note({SPEC: str(spec), HYPERNETWORK: str(self.champion)})
@@ -192,9 +192,10 @@ class Forget(Step):
         """What candidates are judged beside: the champion's reference, with targets that were retrained for the spec, once."""
         if not self._retrained:
             return self.champion.reference
+        from hf_mlops.data.tensors import as_tensors
         from hf_mlops.steps.retrain import Retrain, retrained_by  # trains, and so brings torch
 
-        target, data = self._in_torch[0].target, self.dataset.as_tensors()
+        target, data = self._in_torch[0].target, as_tensors(self.dataset)
         retrain = Retrain(self.champion.reference, target, data, self.spec, self._retrained)
         return self.champion.reference.joined(retrained_by(once(retrain)))
 

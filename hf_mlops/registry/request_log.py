@@ -64,7 +64,7 @@ class Request:
     @property
     def tags(self) -> dict[str, str]:
         """Of its run."""
-        return {SPEC: self.forget, PARAMETERS: json.dumps(self.parameters), REQUESTER: self.requester}
+        return {SPEC: self.forget, PARAMETERS: json.dumps(self.parameters, ensure_ascii=False), REQUESTER: self.requester}
 
 
 def note(tags: dict[str, str]) -> None:

@@ -36,6 +36,13 @@ def test_a_group_without_an_image_has_no_mean() -> None:
     assert made.group_means.isnan().all(0).tolist() == [[False, False, True]] * 2
 
 
+def test_a_class_that_is_left_out_has_an_endless_loss_in_its_groups_alone() -> None:
+    made = Outputs.of(TWO_MODELS, LABELS, GROUPS, 2).without(torch.tensor([True, False, False]))
+    assert made.losses.isinf().tolist() == [[False, True]] * 2  # label 0 is in group 1
+    torch.testing.assert_close(made.losses[:, 0], torch.tensor([-log(0.75 / 0.875), -log(0.125 / 0.5)]))
+    assert made.accuracies.isfinite().all()
+
+
 def test_outputs_of_some_models_are_rows_of_those_of_all() -> None:
     made = Outputs.of(TWO_MODELS, LABELS, GROUPS, 2)
     for some in (made.only([1]), made.only(torch.tensor([False, True]))):

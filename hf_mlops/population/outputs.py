@@ -67,13 +67,16 @@ class Outputs:
         count = xp.sum(member, axis=0)
         member = member / xp.where(count == 0, xp.nan, count)  # (images, groups): values times this are means
         means = xp.zeros((3, len(log_probabilities), group_count), dtype=xp.float32, device=where)
+        endless = xp.zeros_like(means)  # share of images whose measure is infinite: their class is left out
         for first in range(0, len(labels), SUMMED_AT_ONCE):
             part = slice(first, first + SUMMED_AT_ONCE)
             answers = log_probabilities[:, part, :]
             right = xp.astype(xp.argmax(answers, axis=-1) == labels[part], xp.float32)
             confidence = xp.exp(xp.max(answers, axis=-1))
-            means = means + xp.stack([_cross_entropies(answers, labels[part]), right, confidence]) @ member[part, :]
-        return cls(log_probabilities, labels, groups, apart, means)
+            measures = xp.stack([_cross_entropies(answers, labels[part]), right, confidence])
+            means = means + xp.where(xp.isinf(measures), 0.0, measures) @ member[part, :]
+            endless = endless + xp.astype(xp.isinf(measures), xp.float32) @ member[part, :]
+        return cls(log_probabilities, labels, groups, apart, xp.where(endless > 0, xp.inf, means))
 
     @cached_property
     def image_losses(self) -> Float[Any, "models images"]:

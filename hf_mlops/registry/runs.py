@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import Run, RunStatus
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -113,7 +114,7 @@ def waiting_run(step: str, name: str, tags: dict[str, str]) -> str:
 def log_dataset(dataset: Dataset, context: str) -> None:
     """Logs a data set, with its digest, as an input of the active run."""
     source = from_numpy(
-        dataset.train.images.numpy(), targets=dataset.train.labels.numpy(), name=dataset.name, digest=dataset.digest
+        np.asarray(dataset.train.images), targets=np.asarray(dataset.train.labels), name=dataset.name, digest=dataset.digest
     )
     mlflow.log_input(source, context=context)
 

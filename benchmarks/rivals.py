@@ -11,8 +11,9 @@ tuning favours rivals; a sample is drawn as it is by default. Seconds are the pr
 
 A figure's gap is its distance from the mean of targets retrained for the spec; that of one of them from the mean of the others
 is the floor. In units of the larger one of the original's and the mask's gap they are summed up, and the sum ranks. A rival is
-as good as a sample if its answers on D_f diverge no more and it is as accurate on D_r. Of groups that are no classes D_f is
-judged on training images of its own, and there is no mask. Needs Optuna: pip install -e '.[bench]'.
+as good as a sample if its answers on D_f diverge no more and it is as accurate on D_r. For groups that are no classes
+it is training images of D_f that rivals are tuned on and all are judged by, and there is no mask. Needs Optuna:
+pip install -e '.[bench]'.
 Writes benchmarks/results/rivals-DATASET-NETWORK.csv, and rivals-tuned-, rivals-gaps- and rivals-price-.
 """
 
@@ -32,7 +33,10 @@ from benchmarks.rival.methods import MASK, METHODS
 from benchmarks.rival.ranking import fastest_as_good, floor, gap, ranked
 from benchmarks.trained import options, trained
 from hf_mlops.audit.tables import HELD_OUT_PAIR, SINGLE, kind_of
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.progress import Progress
+
+ALLOWED = "allowed: --pairs where some are never together in training, which takes three groups and is not so with --product"
 
 
 @click.command(help=__doc__)
@@ -45,6 +49,8 @@ def command(pairs: bool, production: int, trials: int, turns: int, **choice: Any
     made = trained(**choice)
     kind = HELD_OUT_PAIR if pairs else SINGLE
     specs = [spec for spec in made.reference.judged() if kind_of(spec, made.reference) == kind]
+    if not specs:
+        raise BadRequest(f"there is no {kind} to forget of the groups {', '.join(made.dataset.groups.names)}; {ALLOWED}")
     contest = Contest(made, specs, production, choice["seed"], choice["device"])
     name = f"{'-pairs' if pairs else ''}-{made.name}"
     chosen = {}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from hf_mlops.base.errors import OutOfReach
+from hf_mlops.base.artifact import whole_file
 from hf_mlops.registry.request_log import request_log
 from hf_mlops.report.spreadsheet import harmless
 from projects import options
@@ -31,27 +30,9 @@ WIDEST = 60  # characters of one of them
 def command(since: datetime | None, output: str) -> None:
     log = request_log(since.replace(tzinfo=timezone.utc) if since else None)
     if output:
-        write(Path(output), harmless(log))
+        whole_file(Path(output), harmless(log))
     table = log[PRINTED].to_string(index=False, max_colwidth=WIDEST, na_rep="", float_format="%.1f")
     print(table if len(log) else "no requests")
-
-
-def write(file: Path, text: str) -> None:
-    """Writes a file that appears whole or not at all.
-
-    Raises:
-        OutOfReach: it cannot be written.
-    """
-    partial = file.with_name(f"{file.name}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(file)
-    except OSError as error:
-        raise OutOfReach(f"could not write {file}: {error}; nothing was kept") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from hf_mlops import Hypernetwork, Population
 from hf_mlops.base import artifact
-from hf_mlops.base.errors import DamagedArtifact
+from hf_mlops.base.errors import DamagedArtifact, OutOfReach
 
 
 def write(folder: Path) -> Path:
@@ -57,6 +57,21 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     assert (folder / "thing.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_text_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a" / "b.csv"
+    artifact.whole_file(file, "Größe")
+    assert file.read_bytes() == "Größe".encode()
+
+    def full(path: Path, *arguments: object, **options: object) -> None:
+        path.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutOfReach, match=r"could not write .*b.csv: .*No space left on device; nothing was kept"):
+        artifact.whole_file(file, "other")
+    assert file.read_bytes() == "Größe".encode() and list(file.parent.iterdir()) == [file]
 
 
 def test_a_full_disk_is_a_clear_error_and_keeps_what_was_there(tmp_path: Path) -> None:

@@ -56,3 +56,4 @@ def test_rows_and_curves_agree_where_a_retraining_costs_an_hour(monkeypatch: pyt
     assert table.loc[(20, 8), "a table of unions of 2 (s)"] == (20 + 190) / 8
     least = tables.groupby(["retraining", "unions"])["groups"].min().unstack()
     assert (least.diff(axis=1).dropna(axis=1) < 0).all(axis=None) and (least.diff().dropna() <= 0).all(axis=None)
+    assert least.loc[HOUR, 2] < least.loc[12.0, 2]

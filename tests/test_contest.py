@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import benchmarks
+from benchmarks import rivals
 from benchmarks import trained as training
 from benchmarks.rival.contest import ORIGINAL, RETRAINED, SAMPLED, Contest
 from benchmarks.rival.figures import FIGURES, RELEARNED, Classifiers, back_early, fresh
@@ -29,6 +30,7 @@ from hf_mlops import (
     train_population,
 )
 from hf_mlops.audit.measure import Measured
+from hf_mlops.base.errors import BadRequest
 from hf_mlops.population.outputs import Outputs
 
 
@@ -105,6 +107,8 @@ def test_every_way_is_in_the_tables_with_the_figures_that_there_are(
     assert sorted(gaps["rank"].dropna()) == list(range(1, 3 + len(contest.methods)))
     assert table["seconds"].drop(ORIGINAL).min() > 0 and table.loc["gradient ascent", "needs"] == "D_f"
     assert table.loc["fine-tune", "attack success"] > 0.9  # a backdoor survives it
+    (price,) = pd.read_csv(tmp_path / "rivals-price-few.csv").to_dict("records")
+    assert price["trained once (s)"] == 60 and price["fastest rival as good"] in {*contest.methods, "none"}
 
 
 def test_a_figure_that_the_data_do_not_have_is_no_column(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +151,14 @@ def test_members_are_told_from_images_of_their_sort(names: tuple[str, str], grou
     answers, labels = by_hand.log_probabilities("1111111"), torch.zeros(7, dtype=torch.int64)
     outputs = Outputs.of(answers, labels, torch.tensor(groups), 2, torch.tensor(APART))
     assert fresh(Measured(ForgetSpec.of([1], names), outputs)).nonzero()[:, 0].tolist() == expected
+
+
+def test_pairs_that_there_are_none_of_are_refused(contest: Contest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "trained", lambda **choice: contest.made)
+    with pytest.raises(
+        BadRequest, match="there is no held-out pair to forget of the groups clean, poison; allowed: --pairs wh"
+    ):
+        rivals.command(["--pairs", "--groups", "poison:patch:0.1"], standalone_mode=False)
 
 
 def test_where_poison_is_the_one_thing_to_forget_few_runs_are_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ def test_each_number_of_groups_has_a_curve_of_few_cores_and_one_of_many() -> Non
         assert len({line.get_color() for line in drawn}) == 2
         np.testing.assert_allclose(np.concatenate([line.get_ydata() for line in drawn]), values)
         np.testing.assert_allclose(here.get_xdata(), 1.25)
-    texts = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in figure.axes]
+    texts = [[text.get_text() for text in legend.get_texts()] for legend in (figure.axes[0].get_legend(), *figure.legends)]
     assert texts[0] == ["10 groups", "20 groups", "as measured: 1.2 s"]
     assert texts[1] == ["a table of every union of up to 2 groups", "a table of every union", "as measured: 1.2 s"]
     assert figure._suptitle is not None and "digits, 1 core (lines) and 8 cores (dashes)" in figure._suptitle.get_text()

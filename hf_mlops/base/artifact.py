@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,20 @@ def whole_directory(path: Path) -> Iterator[Path]:
         raise OutOfReach(f"could not write {path}: {error}; nothing was kept") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def whole_file(path: Path, text: str) -> None:
+    """Writes a text file, in UTF-8, that appears at `path` whole or not at all, replacing what was there."""
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise OutOfReach(f"could not write {path}: {error}; nothing was kept") from error
+    finally:
+        with suppress(OSError):  # of a folder that is none
+            partial.unlink()
 
 
 def write(directory: Path, name: str, arrays: Mapping[str, Array], about: dict[str, Any]) -> None:

@@ -146,7 +146,7 @@ def paid_for_itself(requests: pd.DataFrame, tables: pd.DataFrame, measured: floa
     right.set(
         ylim=(0, 1.03 * limit), ylabel="groups", title="A table of retrained classifiers is cheaper\nup to so many groups"
     )
-    right.legend(loc="center right", bbox_to_anchor=(1, 0.52))  # between curves
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)  # inside it would cover curves
     few, many = sorted(requests["cores"].unique())
     figure.suptitle(f"When has training paid for itself? {what}, {few} core (lines) and {many} cores (dashes)")
     return figure

@@ -133,3 +133,23 @@ class Store:
         versions = [(v.name, int(v.version)) for m in models for v in self.client.search_model_versions(f"name = '{m.name}'")]
         aliases = {f"{m.name}@{alias}": version for m in models for alias, version in m.aliases.items()}
         return sorted(versions), aliases
+
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}")
+
+sys.meta_path.insert(0, Absent())
+"""  # None in sys.modules would stand for them less well: SciPy takes it for a module
+
+
+def without(absent: tuple[str, ...], code: str, **options: Any) -> str:
+    """What Python prints for this code where these packages are not installed."""
+    command = [sys.executable, "-c", ABSENT.format(absent=absent) + code]
+    done = subprocess.run(command, capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()

@@ -82,6 +82,16 @@ def test_neither_the_package_nor_the_request_path_loads_torch(statement: str, tm
     assert python(code, tmp_path) == "[]"
 
 
+REQUESTS = ("forget", "export", "requests", "deployed", "rollback", "withdraw", "doctor")
+
+
+@pytest.mark.parametrize("command", REQUESTS)
+def test_commands_of_requests_load_neither_torch_nor_what_only_training_needs(command: str, tmp_path: Path) -> None:
+    heavy = ("torch", "torchvision", "sklearn", "matplotlib", "onnxscript", "ray")
+    code = f"import sys\nimport projects.{command}\nprint([name for name in {heavy} if name in sys.modules])"
+    assert python(code, tmp_path) == "[]"
+
+
 def test_data_are_read_without_torch(tmp_path: Path) -> None:
     code = "import sys\nfrom hf_mlops.data.loading import read_dataset\nread_dataset('digits').digest\n"
     assert python(f"{code}print([name for name in ('torch', 'torchvision') if name in sys.modules])", tmp_path) == "[]"

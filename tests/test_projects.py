@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import requests
-from commands import (
+from commands import (, without
     ENTRY_POINTS,
     ROOT,
     SMALL,
@@ -156,6 +156,26 @@ def test_forget_registers_a_second_classifier_beside_the_first(store: Store) -> 
     assert "models:/hyperforget-classifier@forget-3-5" in done.stdout
     version = store.client.get_model_version_by_alias("hyperforget-classifier", "forget-3-5")
     assert version.tags["forget"] == "3,5" and version.tags["hypernetwork"] == "hyperforget/1"
+
+
+@pytest.mark.slow
+def test_a_request_is_sampled_audited_registered_and_served_where_only_what_it_needs_is_installed(store: Store) -> None:
+    code = """
+sys.argv = ["forget", "--forget-class=2", "--max-retain-gap=0.2", "--max-forget-gap=0.2"]
+import runpy
+try:
+    runpy.run_module("projects.forget", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+import mlflow
+model = mlflow.pyfunc.load_model("models:/hyperforget-classifier@forget-2")
+from hf_mlops.data.loading import read_dataset
+test = read_dataset("digits").test
+print((model.predict(test.images)["logits"].argmax(1) == test.labels)[test.labels != 2].mean() > 0.85)
+"""
+    environment = {**store.environment, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    said = without(("torch", "torchvision", "matplotlib", "onnxscript", "ray"), code, env=environment, cwd=store.folder)
+    assert "registered  hyperforget-classifier version" in said and said.endswith("True")
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import without
 from PIL import Image
 
 from hf_mlops import Dataset, Split, load_dataset
@@ -82,26 +82,6 @@ def test_means_over_many_images_with_channels_last_are_not_those_that_sums_in_fl
     train = Split(images, np.zeros(300, np.int64), np.zeros(300, np.int64))
     mean, spread = Dataset("mine", train, digits.test, digits.test, ("a",), digits.groups).normalisation
     assert mean == pytest.approx([0.1, 0.1, 0.2], abs=1e-6) and spread == pytest.approx([1e-4, 1e-4, 0.1], abs=1e-6)
-
-
-ABSENT = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {absent}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}")
-
-sys.meta_path.insert(0, Absent())
-"""  # None in sys.modules would stand for them less well: SciPy takes it for a module
-
-
-def without(absent: tuple[str, ...], code: str) -> str:
-    """What Python prints for this code where these packages are not installed."""
-    command = [sys.executable, "-c", ABSENT.format(absent=absent) + code]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def test_data_are_read_and_grouped_where_there_is_no_torch(own: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.dataset import Dataset
+from hf_mlops.data.digits import read_digits
 from hf_mlops.data.given import Given
 from hf_mlops.data.grouping import ALLOWED as GROUPINGS
 from hf_mlops.data.grouping import Grouping
@@ -62,8 +63,6 @@ def _read(name: str, data_dir: str | Path | None, base: str) -> Given:
         if name.startswith(prefix) and name != prefix:
             return read(name.removeprefix(prefix), base)
     if name == "digits":
-        from hf_mlops.data.digits import read_digits
-
         return read_digits()
     if name in PUBLISHED:
         return read_published(name, data_dir or os.environ.get(DATA_DIR_VARIABLE))

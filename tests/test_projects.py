@@ -9,12 +9,13 @@ import sys
 
 import pytest
 import requests
-from commands import (, without
+from commands import (
     ENTRY_POINTS,
     ROOT,
     SMALL,
     Store,
     options_of,
+    without,
 )
 from safetensors.torch import load
 

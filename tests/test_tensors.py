@@ -12,6 +12,7 @@ import torch
 from commands import without
 from PIL import Image
 
+import hf_mlops.data
 from hf_mlops import Dataset, Split, load_dataset
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data import published
@@ -118,7 +119,8 @@ print(read_dataset("fashion-mnist", {str(tmp_path)!r}, "shard:3").digest)"""
 
 def test_what_torchvision_is_needed_for_is_told_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "hf_mlops.data.torchvision_files", None)
+    monkeypatch.delitem(sys.modules, "hf_mlops.data.torchvision_files", raising=False)
+    monkeypatch.delattr(hf_mlops.data, "torchvision_files", raising=False)
     with pytest.raises(BadRequest, match=r"^cifar10 is read by torchvision, which cannot be imported \(.+\); without it"):
         read_dataset("cifar10", tmp_path)
     monkeypatch.setattr(published, "CACHE", str(tmp_path))

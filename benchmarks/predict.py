@@ -87,7 +87,7 @@ def command(calls: int, many: int, **choice: Any) -> None:
         to_onnx_hypernetwork(made.hypernetwork, made.dataset.class_names).save(files)
         names = made.hypernetwork.groups.names
         mlflow.pyfunc.save_model(str(model), **as_pyfunc(files, names))
-        asked = json.dumps([str(model), list(names[:10]), calls, many])
+        asked = json.dumps([str(model), [*names * 10][:10], calls, many])
         done = subprocess.run([sys.executable, "-c", MEASURING, asked], capture_output=True, text=True, check=True)
     write_table(f"predict-{made.name}", pd.DataFrame([json.loads(done.stdout.splitlines()[-1])]))
 

@@ -100,6 +100,15 @@ def test_what_the_champion_fails_by_as_much_is_no_reason_against_a_challenger(
     assert aliases("hyperforget")[CHAMPION] == ("2" if passes else "1")
 
 
+def test_a_gate_that_the_champion_passes_counts_though_its_figure_is_no_better(store: mlflow.MlflowClient) -> None:
+    """Both keep 5 of 6 images without a, as those retrained beside the champion do; those beside the challenger keep all."""
+    weaker = {**by_hand.RETRAINED, "a": "0 11 1110"}
+    marks = {**by_hand.AS_RETRAINED, "a": weaker["a"]}
+    champion, challenger = a_version(CHAMPION, marks, by_hand.retrain_reference(weaker)), a_version(CHALLENGER, marks)
+    with pytest.raises(GateFailure, match=r"forget a: accuracy on D_r is 0\.8333; allowed: at least 0\.8500"):
+        Promote(challenger, champion, by_hand.dataset(), replace(GATES, max_retain_gap=0.15)).run()
+
+
 def test_each_is_judged_beside_its_own_retrained_classifiers_and_what_is_compared_are_accuracies(
     store: mlflow.MlflowClient,
 ) -> None:

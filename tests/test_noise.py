@@ -80,14 +80,3 @@ def test_no_stream_of_retraining_is_one_of_the_population(digits: Dataset) -> No
 def test_a_large_seed_is_not_a_small_one(hypernetwork: Hypernetwork) -> None:
     small, large = (hypernetwork.sample("7", seed=seed).weights for seed in (0, 2**32))
     assert not torch.equal(small, large)
-
-
-@pytest.mark.parametrize("steps", [1, 2])
-@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
-def test_a_sample_is_the_same_bit_for_bit_whatever_is_asked_with_it(
-    hypernetwork: Hypernetwork, steps: int, sampler: str
-) -> None:
-    together = hypernetwork.sample("3,5", 13, seed=6, steps=steps, sampler=sampler)
-    assert together.seeds == tuple(range(6, 19))
-    for seed, weights in zip(together.seeds, together.weights, strict=True):
-        assert torch.equal(hypernetwork.sample("3,5", seed=seed, steps=steps, sampler=sampler).weights[0], weights)

@@ -13,7 +13,7 @@ from mlflow.pyfunc import PyFuncModel, PythonModel
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
-from hf_mlops.registry.models import input_example
+from hf_mlops.registry.hypernetworks import input_example
 from hf_mlops.registry.request import MAX_BYTES, MAX_STEPS, Request, Row, as_given
 from hf_mlops.serving.sampler import Wanted
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 import pytest
 from click.testing import Result
@@ -246,12 +245,8 @@ def test_a_version_that_is_gone_or_damaged_answers_nothing(store: Store) -> None
 
 def test_another_start_is_another_request_and_what_was_retrained_for_it_is_the_same(store: Store) -> None:
     assert forget(store, "7").exit_code == 0
-    file = store.folder / "now.onnx"
-    file.write_bytes(
-        (
-            Path(mlflow.artifacts.download_artifacts(f"models:/{CLASSIFIER}@forget-7", tracking_uri=store.uri)) / "model.onnx"
-        ).read_bytes()
-    )
+    assert store.in_process("export", *options_of({"forget": "7", "output": store.folder / "now"})).exit_code == 0
+    file = store.folder / "now" / "forget-7" / "classifier.onnx"
     outcomes = []
     for options in ({"start": file}, {"start": file}, {"retrained": 1}, {"retrained": 1}):
         assert forget(store, "7", **options).exit_code == 0
@@ -273,7 +268,7 @@ def test_a_refused_and_a_failed_request_are_rows_with_their_reason(
     def broken(*arguments: Any) -> None:
         raise RuntimeError("a fault at http://me:secret@host")
 
-    monkeypatch.setattr(hf_mlops.steps.forget, "verify", broken)
+    monkeypatch.setattr(hf_mlops.steps.forget, "best_fit", broken)
     assert isinstance(forget(store, "5", seed=9).exception, RuntimeError)
     rows = log(store).iloc[before:]
     assert rows["outcome"].tolist() == ["refused", "refused", "refused by gates", "failed"]

@@ -154,7 +154,8 @@ def test_two_classes_go_the_whole_way_from_population_to_pictures(variant: str, 
     each = {spec: audits[spec] for spec in singles}
     pictures.prompted_against_observed(prompts, alignment).canvas.draw()
     pictures.accuracy_over_steps(steps).canvas.draw()
-    pictures.accuracy_heat_map(*accuracy_per_group(each), [str(spec) for spec in singles], data.class_names).canvas.draw()
+    sampled, retrained = (values.numpy() for values in accuracy_per_group(each))
+    pictures.accuracy_heat_map(sampled, retrained, [str(spec) for spec in singles], data.class_names).canvas.draw()
     for spec in specs:
         samples = hypernetwork.sample(spec, 3, start=population.weights[-1])
         assert best_fit(hypernetwork.target, samples, data) in range(3)
@@ -177,7 +178,7 @@ def test_losses_asked_for_stay_in_the_range_of_the_training_where_the_usual_one_
 
     monkeypatch.setattr(PromptBook, "prompt", prompt)
     for highest, expected in ((0.5, np.geomspace(0.001, 0.45, 6)), (0.0005, [0.0005] * 6)):
-        monkeypatch.setitem(book._buffers, "retain_range", torch.tensor([0.0, highest]))
+        monkeypatch.setattr(hypernetwork, "prompts", replace(book, retain_range=torch.tensor([0.0, highest])))
         asked.clear()
         prompt_sweep(hypernetwork, digits, [spec], n=1)
         assert asked == pytest.approx(list(expected))

@@ -58,7 +58,7 @@ class Contest:
 
     def classifiers(self, weights: Tensor, spec: ForgetSpec, masked: bool = False) -> Classifiers:
         """To be judged on the CPU; masked: without the classes of which the spec leaves nothing."""
-        left_out = covered_classes(self.data.groups, spec) if masked else None
+        left_out = torch.from_numpy(covered_classes(self.data.groups, spec)) if masked else None
         return Classifiers(self.made.population.target, weights, spec, left_out)
 
     def request(self, spec: ForgetSpec, production: Tensor) -> Request:

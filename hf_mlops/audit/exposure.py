@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import log
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -73,7 +74,8 @@ def exposed(
     def parts(split: Split) -> list[list[Shown]]:
         """Answers on D_r, then on D_f; a list for each classifier."""
         outputs = Outputs.of_targets(target, weights, split, len(dataset.groups))
-        answers = (outputs.without(covered_classes(dataset.groups, spec)) if masked else outputs).log_probabilities
+        left_out = torch.from_numpy(covered_classes(dataset.groups, spec))
+        answers = (outputs.without(left_out) if masked else outputs).log_probabilities
         return [[Shown(one[part], split.labels[part]) for part in sets_of(spec, split.groups)] for one in answers]
 
     seen = [

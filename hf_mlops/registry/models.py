@@ -116,8 +116,10 @@ def load_hypernetwork(version: ModelVersion) -> Champion:
         BadRequest: it was withdrawn.
     """
     refuse_withdrawn(version, ANOTHER_CHAMPION)
-    model = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}").unwrap_python_model()
-    return Champion(model.hypernetwork, Reference.load(model.folder), model.folder, version)
+    model = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    logged = Model.load(str(model)).flavors[mlflow.pyfunc.FLAVOR_NAME]["artifacts"]["hypernetwork"]["path"]
+    folder = model / logged  # read by this package: the code that lies beside it in the store is not run
+    return Champion(OnnxHypernetwork.read(folder), Reference.load(folder), folder, version)
 
 
 def register_classifier(

@@ -348,7 +348,7 @@ def test_the_log_is_in_utc_wherever_it_is_read(store: Store, monkeypatch: pytest
         assert forget(store, "eleven").exit_code == BadRequest.status
         asked = log(store)["asked"].iloc[-1]
         assert asked.endswith("Z") and -1 <= pd.Timestamp(asked).timestamp() - started < 60
-        assert len(log(store, since=asked.removesuffix("Z"))) == 1
+        assert set(log(store, since=asked.removesuffix("Z"))["asked"]) == {asked}  # others may be of the same second
         tomorrow = pd.Timestamp(started + 86400, unit="s").strftime("%Y-%m-%d")
         done = store.in_process("requests", f"--since={tomorrow}")
         assert done.stdout == "no requests\n"

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
 
 def arrays_of(part: Any) -> dict[str, Array]:
     """The arrays that a dataclass holds, by the names of its fields; tensors of torch as such, too."""
-    return {name: np.asarray(value) for name, value in vars(part).items() if not isinstance(value, str)}
+    values = {field.name: getattr(part, field.name) for field in fields(part)}
+    return {name: np.asarray(value) for name, value in values.items() if not isinstance(value, str)}
 
 
 def as_json(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import isfinite
 from typing import Any
@@ -113,11 +114,12 @@ class PromptBook:
             course = xp.where(mask[:, None], self.course[1, ...], self.course[0, ...])
             logs = logs + course @ _powers(log_ratio(retain_loss, usual), mask[None, :])[0, :]
         losses = losses_of_logs(logs)
-        means = self._means(losses, mask)
-        for asked, members, mean in zip((retain_loss, forget_loss), (~mask, mask), means, strict=True):
-            if asked is not None:  # so that the mean is what was asked for, not only near it
-                losses = xp.where(members, losses * asked / xp.clip(mean, 1e-9, None), losses)
         retain, forget = self._means(losses, mask)
+        if retain_loss is not None or forget_loss is not None:  # so that means are what was asked for, not only near it
+            for asked, members, mean in ((retain_loss, ~mask, retain), (forget_loss, mask, forget)):
+                if asked is not None:
+                    losses = xp.where(members, losses * asked / xp.clip(mean, 1e-9, None), losses)
+            retain, forget = self._means(losses, mask)
         return Prompt(losses, float(retain[0]), float(forget[0]))
 
     def usual_losses(self, forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows groups"]:
@@ -138,9 +140,13 @@ class PromptBook:
 
     def _usual_logs(self, forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows groups"]:
         xp = array_namespace(self.usual)
-        pairs = self.usual.shape[2] > _features(forgotten, self.holds, pairs=False).shape[1]
         coefficients = xp.where(forgotten[:, :, None], self.usual[1, ...], self.usual[0, ...])  # (rows, groups, features)
-        return xp.sum(coefficients * _features(forgotten, self.holds, pairs)[:, None, :], axis=2)
+        return xp.sum(coefficients * _features(forgotten, self.holds, self._pairs)[:, None, :], axis=2)
+
+    @cached_property
+    def _pairs(self) -> bool:
+        """Whether the usual losses were regressed on pairs of groups, too."""
+        return self.usual.shape[2] > _features(self.share[None, :] < 0, self.holds, pairs=False).shape[1]
 
     def _mask(self, spec: ForgetSpec) -> Bool[Any, " groups"]:
         xp = array_namespace(self.share)

@@ -166,15 +166,21 @@ class Sampler:
 
     def _draw(self, rows: list[_Row], start: Start | None) -> Float32[np.ndarray, "rows params"]:
         """Weights of samples of one number of steps."""
-        noises = [SampleNoise(row.seed) for row in rows]
-        order = np.array([noise.choose(self.orders) for noise in noises])
+        noises = {row.seed: SampleNoise(row.seed) for row in rows}  # of one seed it is drawn once, whatever the specs
+        orders = {seed: noise.choose(self.orders) for seed, noise in noises.items()}
+        order = np.array([orders[row.seed] for row in rows])
         if start is not None:
             order[:] = UNTOLD
         losses, forgotten = np.stack([row.losses for row in rows]), np.stack([row.forgotten for row in rows])
         told = condition(self.signal, self.orders, losses, forgotten, order)
+
+        def draw() -> Tokens:
+            drawn = {seed: noise.normal(self.shape) for seed, noise in noises.items()}
+            return np.stack([drawn[row.seed] for row in rows])
+
         tokens = diffusion.sample(
             lambda noisy, time: self.denoise(noisy, time, told),
-            lambda: np.stack([noise.normal(self.shape) for noise in noises]),
+            draw,
             rows[0].steps,
             rows[0].sampler,
             None if start is None else start.tokens,

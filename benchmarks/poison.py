@@ -28,12 +28,14 @@ from hf_mlops.hypernet.recipes import FEW_RUNS, FEW_STEPS
 @click.command(help=__doc__)
 @options
 @click.option("--samples", default=32, show_default=True)
+@click.option("--attack", "attacks", type=click.Choice(list(SHARES)), multiple=True, help="Repeatable; by default all.")
 @click.option("--known", multiple=True, default=[1.0], show_default=True, help="Share of the poison that is named; repeatable.")
 @click.option("--runs", default=FEW_RUNS, show_default=True, help="Of each population.")
 @click.option("--hypernet-steps", default=FEW_STEPS, show_default=True)
-def command(samples: int, known: tuple[float, ...], groups: str, **choice: Any) -> None:
+def command(samples: int, attacks: tuple[str, ...], known: tuple[float, ...], groups: str, **choice: Any) -> None:
     rows = []
-    for attack, share in SHARES.items():
+    for attack in attacks or SHARES:
+        share = SHARES[attack]
         for part in known:
             laid = f"poison:{attack}:{share}" + f":known={part:g}" * (part < 1)
             made = trained(groups=f"{groups}+{laid}" if groups else laid, **choice)

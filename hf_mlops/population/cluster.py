@@ -51,15 +51,16 @@ def run_on_ray(
         try:
             while pending:
                 for done in ray.wait(list(pending), timeout=1)[0]:
+                    item = pending.pop(done)
                     ray.get(done)
-                    yield pending.pop(done)
+                    yield item
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
             raise OutOfReach(f"the Ray cluster gave up: {error}") from error
         finally:
-            for unfinished in pending:
-                ray.cancel(unfinished, force=True)
+            for unfinished in pending:  # not by force: of a task that ends just then, Ray (2.60) would end this process
+                ray.cancel(unfinished)
 
 
 def _call(task: Callable[[Item], object], item: Item) -> None:

@@ -59,8 +59,8 @@ def run_on_ray(
         except ray.exceptions.RayError as error:
             raise OutOfReach(f"the Ray cluster gave up: {error}") from error
         finally:
-            for unfinished in pending:  # not by force: of a task that ends just then, Ray (2.60) would end this process
-                ray.cancel(unfinished)
+            for unfinished in pending:  # none that has ended: cancelled by force at that moment, Ray (2.60) ends this process
+                ray.cancel(unfinished, force=True)
 
 
 def _call(task: Callable[[Item], object], item: Item) -> None:

@@ -48,7 +48,6 @@ one, ten = (pandas.DataFrame({"forget": groups[:count]}) for count in (1, 10))
 memory = lambda: psutil.Process().memory_info().rss
 for _ in range(100):
     model.predict(one)
-before = memory()
 def note(name, work, times):
     found[f"{name} (ms)"], found[f"{name}, p99 (ms)"] = timed(work, times)
 note("512 x 512 product", lambda: square @ square, 200)

@@ -214,7 +214,7 @@ def test_the_start_weights_count_not_only_where_they_are(digits: Dataset, tmp_pa
         save_file({name: tensor.clone() for name, tensor in target.unflatten(torch.full((target.size,), value)).items()}, file)
         spec = ForgetSpec.of([7], TEN)
         step = Forget(a_champion(), digits, spec, GATES, Sampling(start=str(file)))
-        vars(step)["_in_torch"] = SimpleNamespace(target=target), None
+        vars(step)["_hypernetwork"] = SimpleNamespace(target=target)
         fingerprints.append(step.fingerprint)
     assert fingerprints[0] != fingerprints[1]
 

@@ -86,12 +86,34 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
         if written != FORMAT:
             again = f"run `mlflow run . -e {MADE_BY[name]}`" if name in MADE_BY else "run what made it"
             raise DamagedArtifact(f"{file} has format {written}; allowed: {FORMAT}: {again} again")
-        found, sealed = sha256(file), about.pop("sha256")
-        if found != sealed:
-            raise DamagedArtifact(f"{file} is truncated or was altered: its SHA-256 is {found}, its JSON says {sealed}")
+        require_digest(file, sha256(file), about.pop("sha256"), "its JSON")
         return load_file(file), about
     except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
         raise DamagedArtifact(f"{file} and its JSON cannot be read: {error!r}") from error
+
+
+def require_digest(file: Path, found: str, sealed: str, where: str) -> None:
+    """Holds the digest of a file against that which was noted when it was written.
+
+    Raises:
+        DamagedArtifact: it is another; says where the first one is noted.
+    """
+    if found != sealed:
+        raise DamagedArtifact(f"{file} is truncated or was altered: its SHA-256 is {found}, {where} says {sealed}")
+
+
+def joined(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Arrays of several parts under one name each, of the part and their own: `signal.spread`."""
+    return {f"{part}.{name}": array for part, arrays in parts.items() for name, array in arrays.items()}
+
+
+def parted(arrays: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What was `joined`, by part again; one without arrays is not there."""
+    parts: dict[str, dict[str, Any]] = {}
+    for key, array in arrays.items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = array
+    return parts
 
 
 def arrays_of(part: Any) -> dict[str, Array]:

@@ -203,7 +203,6 @@ class Hypernetwork(nn.Module):
     def sampler(self) -> Sampler:
         """What samples with this denoiser, on its device."""
         return Sampler(
-            self.groups,
             PromptBook(**arrays_of(self.prompts)),
             LossSignal(self.signal.variant, **arrays_of(self.signal)),
             self.orders,
@@ -231,8 +230,8 @@ class Hypernetwork(nn.Module):
         with artifact.whole_directory(Path(directory)) as folder:
             parts: dict[str, dict[str, Any]] = {"shared": self.target.shared}
             parts |= {"prompts": arrays_of(self.prompts), "signal": arrays_of(self.signal)}
-            named = {f"{part}.{name}": torch.as_tensor(one) for part, some in parts.items() for name, one in some.items()}
-            write_tensors(folder, "hypernetwork", {**self.state_dict(), **named}, self.about)
+            others = {name: torch.as_tensor(array) for name, array in artifact.joined(parts).items()}
+            write_tensors(folder, "hypernetwork", {**self.state_dict(), **others}, self.about)
 
     @property
     def about(self) -> dict:
@@ -254,11 +253,7 @@ class Hypernetwork(nn.Module):
         """
         where = choose_device(device)
         tensors, about = read_tensors(Path(directory), "hypernetwork")
-        config = config_from(HypernetConfig, about["config"])
-        parts: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            part, name = key.split(".", 1)
-            parts.setdefault(part, {})[name] = tensor
+        config, parts = config_from(HypernetConfig, about["config"]), artifact.parted(tensors)
         target = Target(**about["target"], shared=parts.get("shared", {}))
         try:
             space = SPACES[config.space](config.space_width, **parts["space"])

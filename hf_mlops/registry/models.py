@@ -23,6 +23,7 @@ from hf_mlops.registry.names import CHALLENGER, CHAMPION, CLASSIFIER, FILE, FORG
 from hf_mlops.registry.versions import (
     belongs,
     classifier_name,
+    name_of,
     refuse_again,
     refuse_withdrawn,
     register,
@@ -60,7 +61,7 @@ class Champion:
 
     def __str__(self) -> str:
         """Name and version: `hyperforget/3`."""
-        return f"{self.version.name}/{self.version.version}"
+        return name_of(self.version)
 
 
 def pins(*packages: str) -> list[str]:
@@ -116,7 +117,7 @@ def load_hypernetwork(version: ModelVersion) -> Champion:
         BadRequest: it was withdrawn.
     """
     refuse_withdrawn(version, ANOTHER_CHAMPION)
-    model = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    model = Path(mlflow.artifacts.download_artifacts(f"models:/{name_of(version)}"))
     logged = Model.load(str(model)).flavors[mlflow.pyfunc.FLAVOR_NAME]["artifacts"]["hypernetwork"]["path"]
     folder = model / logged  # read by this package: the code that lies beside it in the store is not run
     return Champion(OnnxHypernetwork.read(folder), Reference.load(folder), folder, version)
@@ -193,7 +194,7 @@ def classifier_of(version: ModelVersion) -> OnnxClassifier:
         DamagedArtifact: its spec, weights or file are not those that its tags say.
     """
     refuse_withdrawn(version)
-    uri = f"models:/{version.name}/{version.version}"
+    uri = f"models:/{name_of(version)}"
     classifier = OnnxClassifier.read(Path(mlflow.artifacts.download_artifacts(uri)) / "model.onnx")
     classifier.check()
     found = {FORGET: classifier.metadata.get("forget"), WEIGHTS: classifier.digest, FILE: classifier.file_digest}

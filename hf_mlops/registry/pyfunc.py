@@ -39,8 +39,7 @@ class HyperForget(PythonModel):
     """Samples classifiers that behave as if retrained without a forget set."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.folder = Path(context.artifacts["hypernetwork"])
-        self.hypernetwork = OnnxHypernetwork.read(self.folder)
+        self.hypernetwork = OnnxHypernetwork.read(Path(context.artifacts["hypernetwork"]))
         self.sampler = self.hypernetwork.sampler
         size = len(self.hypernetwork.layout.state_bytes(np.zeros(self.hypernetwork.layout.size, np.float32)))
         self.sample_bytes = {"weights": size, "onnx": len(self.hypernetwork.graphs["template"]) + size}

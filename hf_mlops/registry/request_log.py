@@ -21,6 +21,7 @@ from hf_mlops.registry.liveness import is_at_work
 from hf_mlops.registry.names import HYPERNETWORK, OUTCOME, PARAMETERS, REASON, REQUESTER, SPEC, STEP, VERSION, WHOLE
 from hf_mlops.registry.runs import open_run, waiting_run
 from hf_mlops.registry.store import foreseen, hasten, shown
+from hf_mlops.registry.versions import name_of
 
 ROWS_OF = "forget"  # the step whose runs are the rows
 LONGEST, MOST = 500, 4000  # characters of a requester; of any other text, what is beyond them is cut off
@@ -196,4 +197,4 @@ def _outcome_of_no_word(run: Run) -> str:
 def _registered_by(run: Run) -> str:
     """The version that a run had registered to the end when it broke off, by name and number; empty: none."""
     found = mlflow.MlflowClient().search_model_versions(f"run_id = '{run.info.run_id}'")
-    return next((f"{one.name}/{one.version}" for one in found if one.tags.get(WHOLE) == "true"), "")
+    return next((name_of(one) for one in found if one.tags.get(WHOLE) == "true"), "")

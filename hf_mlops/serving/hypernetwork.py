@@ -64,7 +64,6 @@ class OnnxHypernetwork:
         denoiser, decoder = (open_session(self.graphs[name], threads=1) for name in ("denoiser", "decoder"))
         _, tokens, width = denoiser.get_inputs()[0].shape
         return Sampler(
-            self.groups,
             self.prompts,
             self.signal,
             self.orders,
@@ -115,9 +114,7 @@ class OnnxHypernetwork:
             "shapes": self.layout.shapes,
             "graphs": {name: sha256(graph) for name, graph in self.graphs.items()},
         }
-        artifact.write(
-            folder, NAME, {f"{part}.{name}": one for part, some in parts.items() for name, one in some.items()}, about
-        )
+        artifact.write(folder, NAME, artifact.joined(parts), about)
 
     @classmethod
     def read(cls, folder: Path) -> OnnxHypernetwork:
@@ -127,10 +124,7 @@ class OnnxHypernetwork:
             DamagedArtifact: a missing, truncated or altered file.
         """
         arrays, about = artifact.read(folder, NAME)
-        parts: dict[str, dict[str, Array]] = {"prompts": {}, "signal": {}, "shared": {}}
-        for key, array in arrays.items():
-            part, name = key.split(".", 1)
-            parts[part][name] = array
+        parts = artifact.parted(arrays)
         shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
         return cls(
             config_from(Groups, about["groups"]),
@@ -140,7 +134,7 @@ class OnnxHypernetwork:
             about["orders"],
             PromptBook(**parts["prompts"]),
             LossSignal(about["variant"], **parts["signal"]),
-            Layout(shapes, parts["shared"]),
+            Layout(shapes, parts.get("shared", {})),
             {name: _sealed(folder / f"{name}.onnx", digest) for name, digest in about["graphs"].items()},
         )
 
@@ -156,8 +150,7 @@ def _sealed(file: Path, digest: str) -> bytes:
         data = file.read_bytes()
     except OSError as error:
         raise DamagedArtifact(f"{file} cannot be read: {error}") from error
-    if (found := sha256(data)) != digest:
-        raise DamagedArtifact(f"{file} is truncated or was altered: its SHA-256 is {found}, {NAME}.json says {digest}")
+    artifact.require_digest(file, sha256(data), digest, f"{NAME}.json")
     return data
 
 

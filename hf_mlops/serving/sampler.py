@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import MAX_SEED, SampleNoise
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.serving import diffusion
@@ -112,7 +111,6 @@ class Sampler:
     """Samples weights of classifiers that behave as if retrained without a forget set.
 
     Args:
-        groups: that can be forgotten.
         prompts, signal: of NumPy arrays.
         orders: how many data orders the population was trained in. A sample's is drawn by its seed; one that is to stay near
             start weights is told none.
@@ -123,7 +121,6 @@ class Sampler:
         threads: that may compute at once.
     """
 
-    groups: Groups
     prompts: PromptBook
     signal: LossSignal
     orders: int

@@ -15,7 +15,7 @@ from hf_mlops.registry.liveness import lost_runs
 from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP
 from hf_mlops.registry.process import abandoned_folders
 from hf_mlops.registry.runs import BROKEN_OFF, delete_artifacts, find_run
-from hf_mlops.registry.versions import delete, left_halfway
+from hf_mlops.registry.versions import delete, left_halfway, name_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _checkpoints() -> list[Finding]:
 def _versions() -> list[Finding]:
     """Registered halfway; the next registration under their name deletes them as well."""
     return [
-        Finding(f"{version.name}/{version.version} was not registered to the end", partial(delete, version))
+        Finding(f"{name_of(version)} was not registered to the end", partial(delete, version))
         for version in left_halfway(f"{HYPERFORGET}%")
     ]
 

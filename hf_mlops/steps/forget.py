@@ -27,7 +27,7 @@ from hf_mlops.registry.models import Champion, register_classifier
 from hf_mlops.registry.names import FINGERPRINT, HYPERNETWORK, OUTCOME, POISON_PICTURE, SPEC, VERSION, alias_of
 from hf_mlops.registry.request_log import REGISTERED, Request, note, requested
 from hf_mlops.registry.runs import describe_run, log_dataset
-from hf_mlops.registry.versions import refuse_again
+from hf_mlops.registry.versions import name_of, refuse_again
 from hf_mlops.report.backdoor import Backdoor
 from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, Samples, Start, Wanted
 from hf_mlops.steps.step import Step, made_by, once
@@ -60,7 +60,7 @@ class Forget(Step):
 
     Args:
         champion: what to sample from.
-        dataset: that it was trained on.
+        dataset: that it was trained on, of arrays of NumPy.
         spec: what is to be forgotten.
         gates: what the classifier must show, or it is not registered.
         sampling: how candidates are sampled.
@@ -108,13 +108,14 @@ class Forget(Step):
             return None
         from hf_mlops.registry.hypernetworks import load_start  # brings torch, which other requests do without
 
-        return load_start(self.sampling.start, self._in_torch[0].target).numpy()
+        return load_start(self.sampling.start, self._hypernetwork.target).numpy()
 
     @cached_property
-    def _in_torch(self) -> Any:
+    def _hypernetwork(self) -> Any:
+        """The champion in torch, for what cannot do without."""
         from hf_mlops.registry.hypernetworks import in_torch
 
-        return in_torch(self.champion)
+        return in_torch(self.champion)[0]
 
     def check(self) -> None:
         """Loads the start weights, and refuses a spec that could not be judged.
@@ -145,7 +146,7 @@ class Forget(Step):
         Raises:
             GateFailure: the classifier fails its gates; nothing was registered.
         """
-        target, dataset, spec, start = self.champion.onnx, self.dataset.each(np.asarray), self.spec, self.start
+        target, dataset, spec, start = self.champion.onnx, self.dataset, self.spec, self.start
         asked = {"hypernetwork": str(self.champion), "spec": str(spec), "retrained": self._retrained}
         describe_run(self.name, self.fingerprint, {**asked, **self.sampling.params, **asdict(self.gates)})
         note({SPEC: str(spec), HYPERNETWORK: str(self.champion)})
@@ -170,7 +171,7 @@ class Forget(Step):
         if refused:
             raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(refused))
         version = self._register(samples, kept, evidence)
-        note({VERSION: f"{version.name}/{version.version}", OUTCOME: REGISTERED})
+        note({VERSION: name_of(version), OUTCOME: REGISTERED})
         print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias_of(spec.slug)}")
         return version
 
@@ -186,7 +187,7 @@ class Forget(Step):
             return None
         import torch
 
-        return self._in_torch[0].near(torch.from_numpy(self.start), self.sampling.start_time)
+        return self._hypernetwork.near(torch.from_numpy(self.start), self.sampling.start_time)
 
     def _reference(self) -> Reference:
         """What candidates are judged beside: the champion's reference, with targets that were retrained for the spec, once."""
@@ -195,7 +196,7 @@ class Forget(Step):
         from hf_mlops.data.tensors import as_tensors
         from hf_mlops.steps.retrain import Retrain, retrained_by  # trains, and so brings torch
 
-        target, data = self._in_torch[0].target, as_tensors(self.dataset)
+        target, data = self._hypernetwork.target, as_tensors(self.dataset)
         retrain = Retrain(self.champion.reference, target, data, self.spec, self._retrained)
         return self.champion.reference.joined(retrained_by(once(retrain)))
 

@@ -37,7 +37,7 @@ from hf_mlops.registry.names import (
     VERSION,
 )
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
-from hf_mlops.registry.versions import refuse_again
+from hf_mlops.registry.versions import name_of, refuse_again
 from hf_mlops.steps.card import model_card
 from hf_mlops.steps.step import Step, made_by
 
@@ -98,7 +98,7 @@ class Hypernet(Step):
                 {"variant": config.variant, "space": config.space, TARGETS_RUN: targets, **made_by(self)},
                 model_card(hypernetwork, reference, dataset, table, self.gates),
             )
-            mlflow.set_tag(VERSION, f"{version.name}/{version.version}")
+            mlflow.set_tag(VERSION, name_of(version))
             checkpoints.drop()
             print(summary(table).to_string(index=False, float_format="%.4f"))
             alias = version.tags[STANDING]

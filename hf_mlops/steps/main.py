@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
@@ -90,7 +91,8 @@ class Main(Step):
                 print("\n== promote")
                 Promote(champion, in_office(champion), dataset, self.gates).run()
             evaluation = once(Evaluate(champion, dataset, seed=self.seed))
-            request = Forget(champion, dataset, self.spec, self.gates, Sampling(seed=self.seed), self.retrained)
+            arrays = dataset.each(np.asarray)
+            request = Forget(champion, arrays, self.spec, self.gates, Sampling(seed=self.seed), self.retrained)
             forget = once(request, is_registered)
             classifier = version_of(forget)
             print("\n== export")

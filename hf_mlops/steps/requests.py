@@ -26,7 +26,7 @@ from hf_mlops.registry.request_log import (
     taken_up,
 )
 from hf_mlops.registry.runs import find_run
-from hf_mlops.registry.versions import serving, still_there
+from hf_mlops.registry.versions import name_of, serving, still_there
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.forget import Forget, Sampling
 
@@ -135,7 +135,7 @@ class Requests:
         outcome = REGISTERED if version is None else ANSWERED
         if version is None:
             version = step.answer()
-        named, where = f"{version.name}/{version.version}", serving(version, alias_of(step.spec.slug))
+        named, where = name_of(version), serving(version, alias_of(step.spec.slug))
         if outcome == ANSWERED:
             about = {SPEC: str(step.spec), HYPERNETWORK: str(step.champion), VERSION: named}
             note({**about, OUTCOME: ANSWERED, REASON: f"made by the same request before; {where}"})

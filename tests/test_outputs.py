@@ -3,6 +3,7 @@ from __future__ import annotations
 from math import log
 
 import by_hand
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -50,6 +51,16 @@ def test_outputs_of_some_models_are_rows_of_those_of_all() -> None:
         assert some.predictions.tolist() == [[2, 1, 0]]
         assert torch.equal(some.labels, LABELS) and torch.equal(some.groups, GROUPS)
     assert torch.equal(made.only([1, 0]).losses, made.losses.flip(0))
+
+
+def test_outputs_go_to_numpy_and_back_whatever_was_looked_at_before() -> None:
+    made = Outputs.of(TWO_MODELS, LABELS, GROUPS, 2)
+    assert made.predictions.shape == made.image_losses.shape == (2, 3)  # worked out once, and kept
+    there = made.each(np.asarray)
+    assert isinstance(there.group_means, np.ndarray) and there.apart is None
+    assert there.predictions.tolist() == made.predictions.tolist()
+    again = there.each(torch.from_numpy)
+    assert torch.equal(again.log_probabilities, made.log_probabilities) and torch.equal(again.losses, made.losses)
 
 
 def test_targets_are_run_on_every_image() -> None:

@@ -69,8 +69,9 @@ class Reference:
 
     def each(self, changed: Callable[[Any], Any]) -> Reference:
         """The same reference with each of its arrays changed: to another library, or device."""
-        outputs = replace(self.outputs, **{name: changed(one) for name, one in vars(self.outputs).items() if one is not None})
-        return replace(self, forgotten=changed(self.forgotten), outputs=outputs, held_out=changed(self.held_out))
+        return replace(
+            self, forgotten=changed(self.forgotten), outputs=self.outputs.each(changed), held_out=changed(self.held_out)
+        )
 
     @cached_property
     def _spec_of_each(self) -> list[ForgetSpec]:

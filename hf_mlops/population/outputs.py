@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
@@ -114,6 +115,11 @@ class Outputs:
         xp = array_namespace(self.log_probabilities)
         answers = xp.where(classes, -xp.inf, self.log_probabilities)
         return Outputs.of(log_softmax(answers), self.labels, self.groups, self.group_means.shape[2], self.apart)
+
+    def each(self, changed: Callable[[Any], Any]) -> Outputs:
+        """The same outputs with each of their arrays changed: to another library, or device."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Outputs(**{name: None if array is None else changed(array) for name, array in held.items()})
 
     def only(self, models: Bool[Any, " models"] | list[int]) -> Outputs:
         """Those of some of the models, by mask or by index.

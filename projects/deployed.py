@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 import pandas as pd
 
+from hf_mlops.base.artifact import whole_file
 from hf_mlops.registry.deployed import SERVING, deployed
+from hf_mlops.report.spreadsheet import harmless
 from projects import options
 from projects.command import entry_point
 
@@ -27,7 +29,7 @@ def command(output: str | None) -> None:
     if len(withdrawn):
         print(f"\nwithdrawn\n{withdrawn.to_string(index=False)}")
     if output:
-        pd.concat([serving, withdrawn]).to_csv(Path(output), index=False)
+        whole_file(Path(output), harmless(pd.concat([serving, withdrawn])))
         print(f"\nwritten to {output}")
 
 

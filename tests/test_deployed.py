@@ -63,5 +63,15 @@ def test_what_was_withdrawn_is_listed_with_reason_and_time_and_copies_under_othe
     assert table["reason"].tolist() == ["", "", "the contract ended"]
 
 
+def test_a_reason_that_a_spreadsheet_would_take_for_a_formula_is_text_in_the_file(
+    store: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    a_classifier("3", "hyperforget/1")
+    withdraw(find_version("hyperforget-classifier/1"), '=HYPERLINK("http://host", "x")')
+    assert run("deployed", f"--output={tmp_path}/deployed.csv").exit_code == 0
+    (reason,) = pd.read_csv(tmp_path / "deployed.csv", dtype=str, keep_default_na=False)["reason"]
+    assert reason == '\'=HYPERLINK("http://host", "x")'
+
+
 def test_an_empty_store_has_nothing_deployed(store: mlflow.MlflowClient) -> None:
     assert run("deployed").stdout == "nothing is deployed\n"

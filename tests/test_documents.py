@@ -26,6 +26,7 @@ from projects import (
     poison_demo,
     promote,
     requests,
+    retention,
     rollback,
     targets,
     withdraw,
@@ -48,6 +49,7 @@ COMMANDS = {
     "deployed": deployed.command,
     "promote": promote.command,
     "rollback": rollback.command,
+    "retention": retention.command,
     "withdraw": withdraw.command,
 }
 

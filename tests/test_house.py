@@ -82,7 +82,7 @@ def test_neither_the_package_nor_the_request_path_loads_torch(statement: str, tm
     assert python(code, tmp_path) == "[]"
 
 
-REQUESTS = ("forget", "export", "requests", "deployed", "rollback", "withdraw", "doctor")
+REQUESTS = ("forget", "export", "requests", "deployed", "rollback", "withdraw", "doctor", "retention")
 
 
 @pytest.mark.parametrize("command", REQUESTS)

@@ -25,7 +25,7 @@ def deployed() -> tuple[pd.DataFrame, pd.DataFrame]:
         hypernetwork that is not the champion that it was withdrawn or deleted; empty for hypernetworks. Times are UTC.
         And one row for each version that was withdrawn, with the columns `GONE`, the latest first; `was` holds its aliases.
     """
-    versions = {name_of(version): version for version in _whole()}
+    versions = {name_of(version): version for version in whole_versions()}
     aliases = _aliases({version.name for version in versions.values()})
     champions = {version for (_, alias), version in aliases.items() if alias == CHAMPION}
     serving = [
@@ -41,7 +41,7 @@ def deployed() -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(serving, columns=SERVING + ORIGIN), pd.DataFrame(gone, columns=GONE)
 
 
-def _whole() -> list[ModelVersion]:
+def whole_versions() -> list[ModelVersion]:
     """Versions that were registered to the end, of all models."""
     client, token = mlflow.MlflowClient(), None
     found: list[ModelVersion] = []

@@ -76,6 +76,16 @@ def _is_at_work_on(run_id: str) -> bool:
 
 def lost_runs() -> list[Run]:
     """Runs of steps, in all experiments, that are marked as running or waiting and whose process is gone."""
+    return [run for run in _begun() if not is_at_work(run)]
+
+
+def runs_at_work() -> list[Run]:
+    """Runs of steps, in all experiments, whose process is at work."""
+    return [run for run in _begun() if is_at_work(run)]
+
+
+def _begun() -> list[Run]:
+    """Runs of steps that are marked as running or waiting."""
     begun: list[Run] = []
     for status in (RunStatus.RUNNING, RunStatus.SCHEDULED):
         begun += mlflow.search_runs(
@@ -84,7 +94,7 @@ def lost_runs() -> list[Run]:
             output_format="list",
             max_results=1000,
         )
-    return [run for run in begun if STEP in run.data.tags and not is_at_work(run)]
+    return [run for run in begun if STEP in run.data.tags]
 
 
 def end_lost_runs() -> list[Run]:

@@ -19,7 +19,18 @@ from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec, slug_of
 from hf_mlops.registry import flavour
 from hf_mlops.registry.lineage import origin, told_by
-from hf_mlops.registry.names import CHALLENGER, CHAMPION, CLASSIFIER, FILE, FORGET, HYPERFORGET, STANDING, WEIGHTS, alias_of
+from hf_mlops.registry.names import (
+    CHALLENGER,
+    CHAMPION,
+    CHAMPION_SINCE,
+    CLASSIFIER,
+    FILE,
+    FORGET,
+    HYPERFORGET,
+    STANDING,
+    WEIGHTS,
+    alias_of,
+)
 from hf_mlops.registry.versions import (
     belongs,
     classifier_name,
@@ -29,6 +40,7 @@ from hf_mlops.registry.versions import (
     register,
     still_there,
     subject_of,
+    utc_now,
     version_at,
 )
 from hf_mlops.serving import classifier as classifiers
@@ -105,6 +117,7 @@ def make_champion(challenger: ModelVersion) -> None:
     client, name = mlflow.MlflowClient(), challenger.name
     refuse_withdrawn(client.get_model_version(name, challenger.version))
     client.set_model_version_tag(name, challenger.version, STANDING, CHAMPION)
+    client.set_model_version_tag(name, challenger.version, CHAMPION_SINCE, utc_now())
     client.set_registered_model_alias(name, CHAMPION, challenger.version)
     if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == str(challenger.version):
         client.delete_registered_model_alias(name, CHALLENGER)

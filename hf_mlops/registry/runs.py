@@ -20,6 +20,7 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.registry.interruption import stop_if_interrupted
 from hf_mlops.registry.liveness import Heartbeat, end_lost_runs
 from hf_mlops.registry.names import CODE, FINGERPRINT, STEP
+from hf_mlops.registry.storage import bytes_in
 from hf_mlops.registry.store import hasten
 
 FINISHED, BROKEN_OFF = ("FINISHED",), ("KILLED", "FAILED")  # statuses of a run
@@ -29,6 +30,17 @@ def find_run(
     step: str, fingerprint: str | None = None, tags: dict[str, str] | None = None, statuses: tuple[str, ...] = FINISHED
 ) -> Run | None:
     """The latest run of a step, in any experiment, with this fingerprint, these tags and one of these statuses, if any."""
+    return next(iter(find_runs(step, fingerprint, tags, statuses, 1)), None)
+
+
+def find_runs(
+    step: str,
+    fingerprint: str | None = None,
+    tags: dict[str, str] | None = None,
+    statuses: tuple[str, ...] = FINISHED,
+    most: int = 10**9,
+) -> list[Run]:
+    """All of them, or that many, the latest first."""
     wanted = {STEP: step, **({FINGERPRINT: fingerprint} if fingerprint else {}), **(tags or {})}
     conditions = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
     found: list[Run] = []
@@ -37,10 +49,10 @@ def find_run(
             search_all_experiments=True,
             filter_string=" and ".join([*conditions, f"attributes.status = '{status}'"]),
             order_by=["attributes.start_time DESC"],
-            max_results=1,
+            max_results=most,
             output_format="list",
         )
-    return max(found, key=lambda run: run.info.start_time, default=None)
+    return sorted(found, key=lambda run: run.info.start_time, reverse=True)[:most]
 
 
 @contextmanager
@@ -121,7 +133,7 @@ def log_dataset(dataset: Dataset, context: str) -> None:
 
 def say_what_is_stored(what: str, folder: Path) -> None:
     """Prints how much is about to go to the store: to one far away that takes a while."""
-    print(f"storing the {what}: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
+    print(f"storing the {what}: {bytes_in(folder) / 1e6:.1f} MB")
 
 
 def artifacts_of(run: Run, path: str) -> Path:

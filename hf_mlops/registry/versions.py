@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import mlflow
@@ -232,6 +233,11 @@ def find_version(text: str) -> ModelVersion:
 def name_of(version: ModelVersion) -> str:
     """Name and number: `hyperforget/3`."""
     return f"{version.name}/{version.version}"
+
+
+def utc_now() -> str:
+    """The time, as tags have it: ISO 8601, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def why_withdrawn(version: ModelVersion) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,7 +15,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.names import ARCHITECTURE, EXPORT_OF, EXPORTED, SAMPLED_FROM, SERVED, WEIGHTS, WHOLE, WHY, WITHDRAWN
 from hf_mlops.registry.runs import delete_artifacts
-from hf_mlops.registry.versions import name_of, why_withdrawn
+from hf_mlops.registry.storage import place_of
+from hf_mlops.registry.versions import name_of, utc_now, why_withdrawn
 
 LONGEST = 1000  # characters of a reason
 IN_ITS_PLACE = "withdrawn.py"
@@ -47,14 +47,14 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
             f"version = {name_of(version)!r} is not allowed; allowed: one that hf_mlops has registered to the end, which its"
             f" tags {ARCHITECTURE} and {WHOLE} say"
         )
-    same, now = _of_the_same_weights(version), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    same, now = _of_the_same_weights(version), utc_now()
     for one in same:
         _tag(one, reason, now)
     for one in same:
         _delete_aliases(one)
     for one in same:
-        _delete_exports(one)
-    for place, one in {_place(one): one for one in reversed(same)}.items():
+        delete_exports(one)
+    for place, one in {place_of(one): one for one in reversed(same)}.items():
         _delete_files(place, one)
     return [_again(one) for one in same]
 
@@ -72,17 +72,14 @@ def _again(version: ModelVersion) -> ModelVersion:
 
 def _of_the_same_weights(version: ModelVersion) -> list[ModelVersion]:
     """The version, then those of the same digest or in the same place."""
-    client, place = mlflow.MlflowClient(), _place(version)
-    others = {name_of(one): one for one in client.search_model_versions(f"run_id = '{version.run_id}'") if _place(one) == place}
+    client, place = mlflow.MlflowClient(), place_of(version)
+    others = {
+        name_of(one): one for one in client.search_model_versions(f"run_id = '{version.run_id}'") if place_of(one) == place
+    }
     if digest := version.tags.get(WEIGHTS):
         others |= {name_of(one): one for one in client.search_model_versions(f"tags.`{WEIGHTS}` = '{digest}'")}
     others.pop(name_of(version), None)
     return [version, *others.values()]
-
-
-def _place(version: ModelVersion) -> str:
-    """Where its files are."""
-    return mlflow.MlflowClient().get_model_version_download_uri(version.name, version.version)
 
 
 def _aliases(version: ModelVersion) -> list[str]:
@@ -102,7 +99,7 @@ def _delete_aliases(version: ModelVersion) -> None:
         mlflow.MlflowClient().delete_registered_model_alias(version.name, alias)
 
 
-def _delete_exports(version: ModelVersion) -> None:
+def delete_exports(version: ModelVersion) -> None:
     """Deletes the copies that `export` has left in the store."""
     of_it = f"params.`{EXPORT_OF}` = '{name_of(version)}'"
     for run in mlflow.search_runs(

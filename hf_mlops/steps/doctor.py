@@ -15,20 +15,23 @@ from hf_mlops.registry.liveness import lost_runs
 from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP
 from hf_mlops.registry.process import abandoned_folders
 from hf_mlops.registry.runs import BROKEN_OFF, delete_artifacts, find_run
+from hf_mlops.registry.storage import bytes_in, size_of
 from hf_mlops.registry.versions import delete, left_halfway, name_of
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that was left.
+    """Something that is there and of no use.
 
     Args:
         what: it is, as a sentence.
-        mend: takes it away.
+        mend: takes it away; again, if that broke off.
+        size: bytes that go with it.
     """
 
     what: str
     mend: Callable[[], object]
+    size: int = 0
 
 
 def findings() -> list[Finding]:
@@ -55,7 +58,8 @@ def _checkpoints() -> list[Finding]:
             mlflow.MlflowClient().set_tag(run.info.run_id, RESUMABLE, "false")
             delete_artifacts(run, CHECKPOINTS)
 
-        return Finding(f"the run {run.info.run_id} has a checkpoint, and another run has finished its work", mend)
+        what = f"the run {run.info.run_id} has a checkpoint, and another run has finished its work"
+        return Finding(what, mend, size_of(run.info.artifact_uri, CHECKPOINTS))
 
     resumable = mlflow.search_runs(
         search_all_experiments=True, filter_string=f"tags.`{RESUMABLE}` = 'true'", output_format="list", max_results=1000
@@ -89,6 +93,10 @@ def _models() -> list[Finding]:
 def _folders() -> list[Finding]:
     """Temporary folders of processes that were killed."""
     return [
-        Finding(f"{folder} is the temporary folder of a process that was killed", partial(shutil.rmtree, folder))
+        Finding(
+            f"{folder} is the temporary folder of a process that was killed",
+            partial(shutil.rmtree, folder),
+            bytes_in(folder),
+        )
         for folder in abandoned_folders()
     ]

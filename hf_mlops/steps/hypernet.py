@@ -18,7 +18,7 @@ from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.sweeps import audit_specs
 from hf_mlops.audit.tables import SINGLE, kind_of, spec_table, summary
 from hf_mlops.base import artifact
-from hf_mlops.base.errors import DamagedArtifact, GateFailure
+from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure
 from hf_mlops.compute.device import choose_device, describe_device
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
@@ -31,6 +31,7 @@ from hf_mlops.registry.names import (
     CHECKPOINTS,
     FINGERPRINT,
     POPULATION,
+    PURGED,
     RESUMABLE,
     STANDING,
     TARGETS_RUN,
@@ -76,6 +77,11 @@ class Hypernet(Step):
     def run(self) -> Run:
         refuse_again(FINGERPRINT, self.fingerprint)
         config, dataset, targets = self.config, self.dataset, self.targets.info.run_id
+        if PURGED in self.targets.data.tags:
+            raise BadRequest(
+                f"the population of the targets run {targets} was deleted at {self.targets.data.tags[PURGED]}; allowed: a run"
+                " that has its own; `mlflow run . -e targets` trains one"
+            )
         population = Population.load(artifacts_of(self.targets, POPULATION))
         dataset.require(population.made_from)
         made_of = {"dataset": dataset.name, "device": self.device, "targets_run": targets}

@@ -18,8 +18,8 @@ from hf_mlops.hypernet.recipes import Recipe
 from hf_mlops.population.executor import Engine
 from hf_mlops.registry.lineage import link_to
 from hf_mlops.registry.models import load_hypernetwork
-from hf_mlops.registry.names import CHALLENGER, CHAMPION, STANDING, VERSION, alias_of
-from hf_mlops.registry.runs import step_run
+from hf_mlops.registry.names import CHALLENGER, CHAMPION, PURGED, STANDING, VERSION, alias_of
+from hf_mlops.registry.runs import find_run, step_run
 from hf_mlops.registry.store import shown
 from hf_mlops.registry.versions import name_of, refuse_withdrawn, serving, still_there
 from hf_mlops.steps.evaluate import Evaluate
@@ -84,8 +84,8 @@ class Main(Step):
         title = f"forget {self.spec} · {dataset.name} · {self.recipe.population.architecture}"
         with step_run(self.name, self.fingerprint, params, name=title) as active:
             mlflow.log_dict(self.inputs, "configuration.json")
-            population = once(targets)
-            hypernet = once(Hypernet(self.recipe.hypernet, self.gates, population, dataset, self.device), is_registered)
+            population = once(targets, self._serves)
+            hypernet = once(self._hypernet(population), is_registered)
             champion = load_hypernetwork(version_of(hypernet))
             if champion.version.tags.get(STANDING) == CHALLENGER:
                 print("\n== promote")
@@ -105,6 +105,16 @@ class Main(Step):
             where = uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {uri}"
             print(f"\nall runs, figures and pictures: {where}")
         return active
+
+    def _hypernet(self, population: Run) -> Hypernet:
+        return Hypernet(self.recipe.hypernet, self.gates, population, self.dataset, self.device)
+
+    def _serves(self, population: Run) -> bool:
+        """Whether a population is there to be trained on, or else the hypernetwork that has been."""
+        if PURGED not in population.data.tags:
+            return True
+        trained = find_run(Hypernet.name, self._hypernet(population).fingerprint)
+        return trained is not None and is_registered(trained)
 
 
 def is_registered(run: Run) -> bool:

@@ -21,8 +21,8 @@ from hf_mlops.population.executor import Engine
 from hf_mlops.population.networks import ARCHITECTURES
 from hf_mlops.population.population import train_population
 from hf_mlops.population.target import Target
-from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, DATASET, POPULATION
-from hf_mlops.registry.runs import find_run, log_dataset, say_what_is_stored, step_run
+from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, DATASET, POPULATION, PURGED
+from hf_mlops.registry.runs import find_runs, log_dataset, say_what_is_stored, step_run
 from hf_mlops.steps.step import Step
 
 
@@ -103,7 +103,8 @@ def find_targets(dataset: Dataset, architecture: str, run_id: str = "") -> Run:
     """
     if run_id:
         return mlflow.get_run(run_id)
-    found = find_run(Targets.name, tags={DATA_DIGEST: dataset.digest, ARCHITECTURE: architecture})
+    runs = find_runs(Targets.name, tags={DATA_DIGEST: dataset.digest, ARCHITECTURE: architecture})
+    found = next((run for run in runs if PURGED not in run.data.tags), None)
     if found is None:
         raise BadRequest(
             f"there is no finished population of {architecture} on {dataset.name}: run `mlflow run . -e targets` first"

@@ -16,6 +16,7 @@ from registering import DIGITS, a_champion, a_run, aliases, logged, registered
 from benchmarks.servers import tracking_server
 from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig, Hypernetwork, OnnxClassifier, Reference
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry import withdrawal
 from hf_mlops.registry.hypernetworks import in_torch, load_start, register_hypernetwork
 from hf_mlops.registry.models import (
     Champion,
@@ -27,6 +28,7 @@ from hf_mlops.registry.models import (
 )
 from hf_mlops.registry.names import CHAMPION, FINGERPRINT, FORGET, SERVED, VERSION, WEIGHTS, WHOLE, WHY, WITHDRAWN
 from hf_mlops.registry.runs import step_run
+from hf_mlops.registry.storage import place_of
 from hf_mlops.registry.versions import belongs, find_version, register, version_at
 from hf_mlops.registry.withdrawal import withdraw
 from hf_mlops.serving.sampler import Wanted
@@ -159,6 +161,60 @@ def test_the_command_says_what_was_withdrawn_and_what_was_sampled_from_it(store:
     assert done.stdout.count("sampled from it") == 1
     again = run("withdraw", "--version=hyperforget/1", "--reason=another")
     assert again.stdout.startswith("already withdrawn   hyperforget/1") and BECAUSE in again.stdout
+
+
+def test_a_dry_run_lists_versions_aliases_and_files_with_copies_and_changes_nothing(
+    store: mlflow.MlflowClient, tmp_path: Path
+) -> None:
+    version, again = (a_classifier(**{WEIGHTS: "a"}) for _ in range(2))
+    copied = store.copy_model_version(number(version), "production")
+    store.set_registered_model_alias("production", "live", copied.version)
+    with step_run("export", "e", {"classifier": "hyperforget-classifier/1"}) as export:
+        mlflow.log_text("weights", "classifier.onnx")
+    place = Path(place_of(version))
+    sizes = [file.stat().st_size for file in place.rglob("*") if file.is_file()]
+    tags = [find_version(f"hyperforget-classifier/{one.version}").tags for one in (version, again)]
+    said = run("withdraw", "--version=hyperforget-classifier/1", "--dry-run").stdout.splitlines()
+    files = f"{len(sizes)} files, {sum(sizes) / 1e6:.1f} MB, in {place}"
+    assert said[0] == (
+        f"would be withdrawn   hyperforget-classifier/1 with no alias; {files}, classifier.onnx of the export run"
+        f" {export.info.run_id}"
+    )
+    assert said[1] == f"would be withdrawn   production/1 with live; {files}" and len(said) == 3
+    assert said[2].startswith("would be withdrawn   hyperforget-classifier/2 with forget-7; ")
+    assert [find_version(f"hyperforget-classifier/{one.version}").tags for one in (version, again)] == tags
+    assert aliases() == {"forget-7": "2"} and aliases("production") == {"live": "1"}
+    mlflow.pyfunc.load_model(number(version))
+
+
+def test_the_classifiers_that_were_sampled_from_a_hypernetwork_go_with_it_if_that_is_asked_for(
+    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered("hyperforget", **DIGITS.tags)
+    store.copy_model_version("models:/hyperforget/1", "production")
+    for spec, hypernetwork in (("3", "hyperforget/1"), ("5", "production/1"), ("7", "hyperforget/10"), ("8", "hyperforget/1")):
+        a_classifier(spec, hypernetwork=hypernetwork)
+    withdraw(find_version("hyperforget-classifier/4"), "the first")
+    asked = ("--version=hyperforget/1", f"--reason={BECAUSE}", "--sampled=yes")
+    shown = run("withdraw", *asked, "--dry-run").stdout
+    names = ["hyperforget/1", "production/1", *(f"hyperforget-classifier/{number}" for number in (1, 4, 2))]
+    assert re.findall(r"^(?:would be|already) withdrawn   (\S+) with", shown, re.MULTILINE) == names
+    assert "already withdrawn   hyperforget-classifier/4 with no alias" in shown and aliases()["forget-3"] == "1"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def killed(*arguments: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(withdrawal, "delete_exports", killed)
+        withdraw(find_version("hyperforget/1"), BECAUSE, sampled=True)
+    assert aliases() == {"forget-7": "3"}  # all are tagged by now, and no file is deleted
+    done = run("withdraw", *asked)
+    assert done.exit_code == 0 and "not withdrawn" not in done.stdout
+    for name in names:
+        said = SAID.replace(re.escape(BECAUSE), "the first") if name == "hyperforget-classifier/4" else SAID
+        with pytest.raises(MlflowException, match=f"{name} {said}|/1 {said}"):
+            mlflow.pyfunc.load_model(f"models:/{name}")
+    mlflow.pyfunc.load_model("models:/hyperforget-classifier/3")
 
 
 @pytest.mark.parametrize(

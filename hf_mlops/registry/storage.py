@@ -26,20 +26,27 @@ def place_of(version: ModelVersion) -> str:
     return mlflow.MlflowClient().get_model_version_download_uri(version.name, version.version)
 
 
-def size_of(place: str, path: str = "") -> int:
-    """Bytes that lie in a place of the store; 0 if nothing does.
+def files_in(place: str, path: str = "") -> dict[str, int]:
+    """Bytes of each file that lies in a place of the store, by its path in there.
 
     Args:
-        path: a folder in it, relative to it; empty: all of it.
+        path: a folder in it, relative to it, to look in alone; empty: all of it.
     """
-    repository = get_artifact_repository(place)
     try:
-        found = repository.list_artifacts(path or None)
+        found = get_artifact_repository(place).list_artifacts(path or None)
     except MlflowException as error:
         if not is_missing(error):
             raise
-        return 0
-    return sum(size_of(place, file.path) if file.is_dir else file.file_size or 0 for file in found)
+        return {}
+    files = {file.path: file.file_size or 0 for file in found if not file.is_dir}
+    for folder in (file.path for file in found if file.is_dir):
+        files |= files_in(place, folder)
+    return files
+
+
+def size_of(place: str, path: str = "") -> int:
+    """Bytes that lie there, in all."""
+    return sum(files_in(place, path).values())
 
 
 def bytes_in(folder: Path) -> int:
@@ -64,11 +71,18 @@ def logged_models() -> dict[str, LoggedModel]:
 
 
 def delete_model(place: str, model_id: str | None) -> None:
-    """Deletes the files of a model that no version refers to, then what MLflow knows of it; again, if that broke off.
+    """Deletes a model that no version refers to, and, where the store is this machine's to empty, its row in the trash.
 
     Args:
         model_id: of the logged model, if it is one.
     """
+    discard_model(place, model_id)
+    if model_id is not None:
+        delete_for_good(models=[model_id])
+
+
+def discard_model(place: str, model_id: str | None) -> None:
+    """Deletes the files of a model that no version refers to, then puts it into the trash; again, if that broke off."""
     delete_at(place)
     if model_id is None:
         return
@@ -77,7 +91,6 @@ def delete_model(place: str, model_id: str | None) -> None:
     except MlflowException as error:
         if not is_missing(error):
             raise
-    delete_for_good(models=[model_id])
 
 
 def delete_run(run_id: str, place: str) -> None:

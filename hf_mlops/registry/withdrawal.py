@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
@@ -22,7 +22,7 @@ LONGEST = 1000  # characters of a reason
 IN_ITS_PLACE = "withdrawn.py"
 
 
-def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
+def withdraw(version: ModelVersion, reason: str, sampled: bool = False) -> list[ModelVersion]:
     """Withdraws a version, and all others of the same weights: copies under another name, and a second registration.
 
     First they are tagged, with time, reason and the aliases that they have; then these are deleted, then the files. Whoever is
@@ -30,6 +30,7 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
 
     Args:
         reason: for the record, in words.
+        sampled: whether the classifiers that were sampled from it go with it, with the same reason.
 
     Returns:
         them, as they are now.
@@ -42,12 +43,7 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
         raise BadRequest(
             f"reason = {reason[:60]!r} is not allowed; allowed: a text of 1 to {LONGEST} characters, for the record"
         )
-    if ARCHITECTURE not in version.tags or version.tags.get(WHOLE) == "false":
-        raise BadRequest(
-            f"version = {name_of(version)!r} is not allowed; allowed: one that hf_mlops has registered to the end, which its"
-            f" tags {ARCHITECTURE} and {WHOLE} say"
-        )
-    same, now = _of_the_same_weights(version), utc_now()
+    same, now = with_it(version, sampled), utc_now()
     for one in same:
         _tag(one, reason, now)
     for one in same:
@@ -59,10 +55,39 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
     return [_again(one) for one in same]
 
 
+def with_it(version: ModelVersion, sampled: bool) -> list[ModelVersion]:
+    """What is withdrawn with a version, that first; what was withdrawn before is in it.
+
+    Args:
+        sampled: whether the classifiers that were sampled from it go with it.
+
+    Raises:
+        BadRequest: a version that is not this package's or was not registered to the end.
+    """
+    if ARCHITECTURE not in version.tags or version.tags.get(WHOLE) == "false":
+        raise BadRequest(
+            f"version = {name_of(version)!r} is not allowed; allowed: one that hf_mlops has registered to the end, which its"
+            f" tags {ARCHITECTURE} and {WHOLE} say"
+        )
+    same = _of_the_same_weights(version)
+    further = [one for of in same for made in sampled_from(of) for one in _of_the_same_weights(made)] if sampled else []
+    return list({name_of(one): one for one in [*same, *further]}.values())
+
+
 def sampled_from(hypernetwork: ModelVersion) -> list[ModelVersion]:
-    """The classifiers that were sampled from a hypernetwork and are not withdrawn: what is wrong with it may be with them."""
-    made_from = f"tags.`{SAMPLED_FROM}` = '{name_of(hypernetwork)}'"
-    return [one for one in mlflow.MlflowClient().search_model_versions(made_from) if WITHDRAWN not in one.tags]
+    """The classifiers that were sampled from a hypernetwork, registered to the end: what is wrong with it may be with them."""
+    made_from = f"tags.`{SAMPLED_FROM}` = '{name_of(hypernetwork)}' and tags.`{WHOLE}` = 'true'"
+    found = mlflow.MlflowClient().search_model_versions(made_from)
+    return sorted(found, key=lambda version: (version.name, int(version.version)))
+
+
+def exports_of(version: ModelVersion) -> list[Run]:
+    """Runs of `export` that have taken a version out, each with a copy of it in the store, unless that was deleted."""
+    of_it = f"params.`{EXPORT_OF}` = '{name_of(version)}'"
+    found = mlflow.search_runs(
+        search_all_experiments=True, filter_string=of_it, run_view_type=ViewType.ALL, output_format="list"
+    )
+    return list(found)
 
 
 def _again(version: ModelVersion) -> ModelVersion:
@@ -82,7 +107,8 @@ def _of_the_same_weights(version: ModelVersion) -> list[ModelVersion]:
     return [version, *others.values()]
 
 
-def _aliases(version: ModelVersion) -> list[str]:
+def aliases_of(version: ModelVersion) -> list[str]:
+    """The aliases that are on a version."""
     aliases = mlflow.MlflowClient().get_registered_model(version.name).aliases
     return sorted(alias for alias, number in aliases.items() if str(number) == str(version.version))
 
@@ -90,21 +116,18 @@ def _aliases(version: ModelVersion) -> list[str]:
 def _tag(version: ModelVersion, reason: str, now: str) -> None:
     """`WITHDRAWN` last: it is by that tag that others tell."""
     if WITHDRAWN not in version.tags:
-        for tag, value in ((SERVED, ",".join(_aliases(version))), (WHY, reason), (WITHDRAWN, now)):
+        for tag, value in ((SERVED, ",".join(aliases_of(version))), (WHY, reason), (WITHDRAWN, now)):
             mlflow.MlflowClient().set_model_version_tag(version.name, version.version, tag, value)
 
 
 def _delete_aliases(version: ModelVersion) -> None:
-    for alias in _aliases(version):
+    for alias in aliases_of(version):
         mlflow.MlflowClient().delete_registered_model_alias(version.name, alias)
 
 
 def delete_exports(version: ModelVersion) -> None:
     """Deletes the copies that `export` has left in the store."""
-    of_it = f"params.`{EXPORT_OF}` = '{name_of(version)}'"
-    for run in mlflow.search_runs(
-        search_all_experiments=True, filter_string=of_it, run_view_type=ViewType.ALL, output_format="list"
-    ):
+    for run in exports_of(version):
         delete_artifacts(run, EXPORTED)
 
 

@@ -24,6 +24,7 @@ from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops.export.hypernetwork import to_onnx_hypernetwork
 from hf_mlops.registry.hypernetworks import as_pyfunc
+from hf_mlops.registry.sealed import save
 
 MEASURING = """
 import json, os, sys, tempfile, time
@@ -85,7 +86,7 @@ def command(calls: int, many: int, **choice: Any) -> None:
         files.mkdir()
         to_onnx_hypernetwork(made.hypernetwork, made.dataset.class_names).save(files)
         names = made.hypernetwork.groups.names
-        mlflow.pyfunc.save_model(str(model), **as_pyfunc(files, names))
+        save(model, mlflow.pyfunc.save_model, **as_pyfunc(files, names))
         asked = json.dumps([str(model), [*names * 10][:10], calls, many])
         done = subprocess.run([sys.executable, "-c", MEASURING, asked], capture_output=True, text=True, check=True)
     write_table(f"predict-{made.name}", pd.DataFrame([json.loads(done.stdout.splitlines()[-1])]))

@@ -75,13 +75,13 @@ def test_a_text_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch:
 
 
 def test_a_full_disk_is_a_clear_error_and_keeps_what_was_there(tmp_path: Path) -> None:
-    """The process may write no file over 2 kB: the system refuses the rest as a full disk would."""
+    """The process may write no file over 2 kB, so no compiled code (-B): the system refuses the rest as a full disk would."""
     folder = write(tmp_path / "made")
     before = (folder / "thing.safetensors").read_bytes()
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_artifact, pathlib; "
     code += f"test_artifact.write(pathlib.Path({str(folder)!r}))"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-B", "-c", code],
         capture_output=True,
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),

@@ -109,16 +109,6 @@ def test_a_classifier_read_from_a_file_is_the_one_written(classifier: OnnxClassi
     assert (read.data, read.metadata, read.digest) == (classifier.data, classifier.metadata, classifier.digest)
 
 
-def test_tensors_kept_in_a_file_beside_the_model_are_read_with_it(classifier: OnnxClassifier, tmp_path: Path) -> None:
-    file, model = tmp_path / "classifier.onnx", onnx.ModelProto()
-    model.CopyFrom(classifier.model)
-    onnx.save(model, file, save_as_external_data=True, location="tensors", size_threshold=0)
-    assert OnnxClassifier.read(file).logits(np.ones((1, 1, 1, 2), np.float32)).tolist() == [[3, -1]]
-    (tmp_path / "tensors").unlink()
-    with pytest.raises(ValueError, match=r"classifier.onnx cannot be read as an ONNX model: .*tensors"):
-        OnnxClassifier.read(file)
-
-
 def test_files_without_a_model_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     for name in ("absent.onnx", "text.onnx"):

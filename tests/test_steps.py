@@ -30,6 +30,7 @@ from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, RESUMABLE, STEP
 from hf_mlops.registry.runs import BROKEN_OFF, find_run, step_run
+from hf_mlops.registry.sealed import seal
 from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
@@ -338,6 +339,7 @@ def test_export_writes_the_classifier_that_was_audited_and_no_other(
     (tmp_path / "model.onnx").write_bytes(classifier.data)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri: str(tmp_path))
     tags = {"forget": "7", "weights_sha256": classifier.digest, "file_sha256": sha256(classifier.data), **(edit or {})}
+    tags["files_sha256"] = seal(tmp_path)
     step = Export(a_version("hyperforget-classifier", tags=tags), tmp_path / "out")
     if edit:
         with pytest.raises(DamagedArtifact, match=f"models:/hyperforget-classifier/3 is not what was audited: {message}"):

@@ -17,10 +17,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hf_mlops.base.errors import DamagedArtifact, OutOfReach
+from hf_mlops.base.tensor_file import LARGEST, require_kept
 
 Array = NDArray[Any]
 
 MADE_BY = {"population": "targets", "hypernetwork": "hypernet", "reference": "hypernet"}  # file: entry point
+LARGEST_OF = {"population": 1 << 36, "rows": 1 << 36, "training": 1 << 34}  # bytes of a file, by name; others: `LARGEST`
+LARGEST_JSON = 1 << 24  # bytes
 FORMAT = 5  # of what is written; to be raised when a file of before would be read wrongly
 
 
@@ -77,19 +80,31 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """Reads what `write` wrote.
 
     Raises:
-        DamagedArtifact: a missing, truncated or altered file, or one of another format.
+        DamagedArtifact: a missing, truncated or altered file, one of another format, or one that holds more than such a file
+            may, by its header.
     """
     file = Path(directory) / f"{name}.safetensors"
     try:
-        about = json.loads(file.with_suffix(".json").read_text())
+        about = _described(file.with_suffix(".json"))
         written = about.pop("format", 1)
         if written != FORMAT:
             again = f"run `mlflow run . -e {MADE_BY[name]}`" if name in MADE_BY else "run what made it"
             raise DamagedArtifact(f"{file} has format {written}; allowed: {FORMAT}: {again} again")
+        require_kept(file, LARGEST_OF.get(name, LARGEST))
         require_digest(file, sha256(file), about.pop("sha256"), "its JSON")
         return load_file(file), about
-    except (OSError, KeyError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, KeyError, UnicodeDecodeError, RecursionError, json.JSONDecodeError, SafetensorError) as error:
         raise DamagedArtifact(f"{file} and its JSON cannot be read: {error!r}") from error
+
+
+def _described(file: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    if (size := file.stat().st_size) > LARGEST_JSON:
+        raise DamagedArtifact(f"{file} has {size} bytes; allowed: up to {LARGEST_JSON}")
+    about = json.loads(file.read_text())
+    if not isinstance(about, dict):
+        raise DamagedArtifact(f"{file} holds {type(about).__name__}; allowed: a JSON object")
+    return about
 
 
 def require_digest(file: Path, found: str, sealed: str, where: str) -> None:

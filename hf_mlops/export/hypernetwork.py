@@ -15,6 +15,7 @@ from hf_mlops.export.graph import to_graph
 from hf_mlops.export.weights import onnx_template, verify
 from hf_mlops.hypernet.model import Hypernetwork
 from hf_mlops.hypernet.spaces import WeightSpace
+from hf_mlops.serving import bounded
 from hf_mlops.serving.hypernetwork import OnnxHypernetwork
 from hf_mlops.serving.layout import Layout
 from hf_mlops.serving.sampler import Wanted
@@ -48,8 +49,8 @@ def to_onnx_hypernetwork(hypernetwork: Hypernetwork, class_names: Sequence[str],
     tokens = torch.zeros(ROWS, space.tokens, space.width)
     noisy = {"noisy": tokens, "time": torch.zeros(ROWS), "told": torch.zeros(ROWS, hypernetwork.told)}
     graphs = {
-        "denoiser": to_graph(denoiser, noisy, "clean", optimize=True).SerializeToString(),
-        "decoder": to_graph(_Decoder(space), {"tokens": tokens}, "weights", optimize=True).SerializeToString(),
+        "denoiser": _graph(denoiser, noisy, "clean"),
+        "decoder": _graph(_Decoder(space), {"tokens": tokens}, "weights"),
         "template": onnx_template(hypernetwork.target).data,
     }
     shared = {name: tensor.cpu().numpy() for name, tensor in hypernetwork.target.shared.items()}
@@ -67,6 +68,13 @@ def to_onnx_hypernetwork(hypernetwork: Hypernetwork, class_names: Sequence[str],
     )
     _verify(made, hypernetwork)
     return made
+
+
+def _graph(module: nn.Module, examples: dict[str, Tensor], output: str) -> bytes:
+    """A part of a hypernetwork as an ONNX file that can be read again."""
+    model = to_graph(module, examples, output, optimize=True)
+    bounded.require(model, output, bounded.GRAPH)
+    return model.SerializeToString()
 
 
 def _verify(made: OnnxHypernetwork, hypernetwork: Hypernetwork) -> None:

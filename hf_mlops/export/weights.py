@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from onnx import TensorProto, numpy_helper
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hf_mlops.base.artifact import Array
 from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.base.tensor_file import KEPT, Held, header_of
 from hf_mlops.export.graph import to_graph
 from hf_mlops.population.networks import in_one_line
 from hf_mlops.population.target import Target, listed
+from hf_mlops.serving import bounded
 from hf_mlops.serving.classifier import INPUT, OUTPUT, OnnxClassifier, alike
 from hf_mlops.serving.layout import IN_MODULE, named_in_module
 
@@ -28,6 +30,7 @@ BATCHES_TRIED = (1, 3)  # images at once; the exporter is shown two
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")  # what torch.save is used to write
 PREFIXES = (IN_MODULE, "module.", "_orig_mod.", "model.")  # which ONNX models, DataParallel, torch.compile, trainers put first
 FLOATS = ("float32", "float16", "bfloat16", "float64")  # that weights may be kept in
+OF_ONNX = {"FLOAT": "float32", "DOUBLE": "float64"}  # dtypes whose name is not that of NumPy
 
 
 def onnx_template(target: Target) -> OnnxClassifier:
@@ -48,6 +51,10 @@ def onnx_template(target: Target) -> OnnxClassifier:
             " over images, fixes their number; allowed: x.shape[0], as in x.reshape(x.shape[0], -1) or x.expand(x.shape[0], -1)"
         )
     template = OnnxClassifier(model, f"the template of {target.architecture}")
+    try:
+        bounded.require(model, template.name, bounded.CLASSIFIER)
+    except DamagedArtifact as error:
+        raise BadRequest(f"{_no_target(target)} cannot be exported to ONNX: {error}") from error
     found = {name: array.shape for name, array in template.initialisers.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in named_in_module(target.unflatten(torch.zeros(target.size))).items()}
     missing = {name: shape for name, shape in wanted.items() if not alike(found.get(name), shape)}
@@ -128,48 +135,66 @@ def read_weights(file: Path, target: Target) -> Float[Tensor, " params"]:
         UserWarning: weights that were of another dtype, or shared values that are not the population's.
     """
     held = _tensors(file)
-    given = _generated(file, held, target)
-    if cast := sorted({_dtype(tensor) for tensor in given.values()} - {"float32"}):
+    given = {name: held.tensor(place) for name, place in _generated(file, held, target).items()}
+    if cast := sorted({str(tensor.dtype).removeprefix("torch.") for tensor in given.values()} - {"float32"}):
         warnings.warn(f"{file} holds weights of {' and '.join(cast)}: they were cast to float32", stacklevel=2)
     weights = target.flatten({name: tensor.float().reshape(target.shapes[name]) for name, tensor in given.items()})
     if not weights.isfinite().all():
         raise BadRequest(f"{file} holds weights that are not finite in float32; allowed: all of them finite")
-    shared = _places(held, target.shared)
-    if other := [name for name, value in target.shared.items() if not all(_near(held[place], value) for place in shared[name])]:
+    shared = _places(held.says, target.shared)
+    if other := [name for name, value in target.shared.items() if not all(_near(held, place, value) for place in shared[name])]:
         text = f"{file} holds other values than the population's targets share, of {', '.join(other[:8])}: they are left out"
         warnings.warn(text, stacklevel=2)
     return weights
 
 
-def _generated(file: Path, held: dict[str, Tensor | Array], target: Target) -> dict[str, Tensor]:
-    """The tensors of a file that are a target's generated ones, by its names for them; refuses a file that has others."""
-    places, wrong = _places(held, target.shapes), []
+class _Held:
+    """The tensors in a file: what it says of each, and one read at a time.
+
+    Args:
+        says: dtype, by torch's name if it has one, and shape of each, by name.
+        tensor: reads one.
+    """
+
+    def __init__(self, says: Mapping[str, Held], tensor: Callable[[str], Tensor]):
+        self.says, self.tensor = says, tensor
+
+
+def _generated(file: Path, held: _Held, target: Target) -> dict[str, str]:
+    """Where a file holds a target's generated tensors, by its names for them; refuses a file that has others."""
+    places, wrong = _places(held.says, target.shapes), []
     for name, where in places.items():
         if len(where) != 1:
             wrong.append(f"{name} is there as {' and as '.join(where)}" if where else f"{name} is not there")
-        elif _dtype(held[where[0]]) not in FLOATS or not alike(held[where[0]].shape, target.shapes[name]):
-            wrong.append(f"{where[0]} is {_dtype(held[where[0]])} {tuple(held[where[0]].shape)}")
+        elif not _is_like(held.says[where[0]], target.shapes[name]):
+            dtype, shape = held.says[where[0]]
+            wrong.append(f"{where[0]} is {dtype} {shape}")
     if wrong:
         first = ", ".join(wrong[:4]) + (", …" if len(wrong) > 4 else "")
         raise BadRequest(
             f"{file} does not hold the weights of {target.architecture}: {first}; it holds"
-            f" {listed({name: tensor.shape for name, tensor in held.items()})}; allowed: {listed(target.shapes)},"
+            f" {listed({name: one.shape for name, one in held.says.items()})}; allowed: {listed(target.shapes)},"
             f" each once, of {', '.join(FLOATS)}"
         )
-    return {name: torch.as_tensor(held[place]) for name, (place,) in places.items()}
+    return {name: place for name, (place,) in places.items()}
 
 
-def _near(found: Tensor | Array, shared: Tensor) -> bool:
+def _is_like(said: Held, shape: Sequence[int]) -> bool:
+    """Whether a tensor may be taken for one of floats of this shape."""
+    return said.dtype in FLOATS and alike(said.shape, shape)
+
+
+def _near(held: _Held, place: str, shared: Tensor) -> bool:
     """Whether a file's tensor is the shared one, as far as half the precision can tell; counters are not looked at."""
     if not shared.is_floating_point():
         return True
-    if _dtype(found) not in FLOATS or not alike(found.shape, shared.shape):
+    if not _is_like(held.says[place], shared.shape):
         return False
-    return torch.allclose(torch.as_tensor(found).float().view_as(shared), shared, rtol=1e-2, atol=1e-3)
+    return torch.allclose(held.tensor(place).float().view_as(shared), shared, rtol=1e-2, atol=1e-3)
 
 
-def _tensors(file: Path) -> dict[str, Tensor | Array]:
-    """All the tensors in a file, by name; as arrays where torch does not know their dtype."""
+def _tensors(file: Path) -> _Held:
+    """All the tensors in a file, none of which has been made yet: those of another shape or dtype never are."""
     if file.suffix.lower() in PICKLES:
         write = f"safetensors.torch.save_file(torch.load({file.name!r}, weights_only=True), 'start.safetensors')"
         raise BadRequest(
@@ -178,25 +203,34 @@ def _tensors(file: Path) -> dict[str, Tensor | Array]:
     try:
         if file.is_dir():
             raise IsADirectoryError("it is a folder")
-        if file.suffix.lower() == ".onnx":
-            return {name: _tensor(array) for name, array in OnnxClassifier.read(file).initialisers.items()}
-        return dict(load_file(file))
+        return _of_onnx(file) if file.suffix.lower() == ".onnx" else _of_safetensors(file)
     except (OSError, ValueError, SafetensorError) as error:
         text = " ".join(str(error).split())
         raise BadRequest(f"{file} holds no weights; allowed: an ONNX or a safetensors file ({text})") from error
 
 
-def _tensor(array: Array) -> Tensor | Array:
+def _of_onnx(file: Path) -> _Held:
+    tensors = {tensor.name: tensor for tensor in bounded.read(file, bounded.START).graph.initializer}
+    names = {name: TensorProto.DataType.Name(tensor.data_type) for name, tensor in tensors.items()}
+    says = {name: Held(OF_ONNX.get(names[name], names[name].lower()), tuple(one.dims)) for name, one in tensors.items()}
+    return _Held(says, lambda name: _tensor(numpy_helper.to_array(tensors[name])))
+
+
+def _of_safetensors(file: Path) -> _Held:
+    dtypes = {**KEPT, "BF16": "bfloat16"}
+    says = {name: Held(dtypes.get(one.dtype, one.dtype), one.shape) for name, one in header_of(file).items()}
+
+    def tensor(name: str) -> Tensor:
+        with safe_open(file, "pt") as opened:
+            return opened.get_tensor(name)
+
+    return _Held(says, tensor)
+
+
+def _tensor(array: Array) -> Tensor:
     if array.dtype.name == "bfloat16":  # of the package ml_dtypes, which torch does not know
         return torch.from_numpy(array.astype(np.float32)).bfloat16()
-    try:
-        return torch.from_numpy(array.copy())
-    except TypeError:  # int4, float8, text
-        return array
-
-
-def _dtype(tensor: Tensor | Array) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+    return torch.from_numpy(array.copy())
 
 
 def _places(held: Iterable[str], wanted: Iterable[str]) -> dict[str, list[str]]:

@@ -1,11 +1,13 @@
-"""A registered classifier as MLflow models-from-code: images are checked, then ONNX Runtime answers.
+"""A registered classifier as MLflow models-from-code: files and images are checked, then ONNX Runtime answers.
 
 It imports nothing of hf_mlops, so that a copy of this file in the model's folder is all that a server needs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -17,12 +19,55 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 log = logging.getLogger("hf_mlops.classifier")
 
+SUMS = "SHA256SUMS"  # of all files of a model, a file beside them: what `sha256sum` writes and checks
+ADDED = (SUMS, "registered_model_meta")  # what MLflow adds to what it takes out of a registry is not in it
+LARGEST_SUMS = 1 << 20  # bytes
+
+
+def files_in(folder: Path) -> list[str]:
+    """The files of a model by their paths in its folder, without those that are `ADDED` and what Python compiles."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return sorted(path.as_posix() for path in paths if path.as_posix() not in ADDED and "__pycache__" not in path.parts)
+
+
+def altered(folder: Path) -> str:
+    """What of a model's files is not as it was logged, in words; empty: nothing."""
+    try:
+        if (size := (folder / SUMS).stat().st_size) > LARGEST_SUMS:
+            return f"{SUMS} has {size} bytes; allowed: up to {LARGEST_SUMS}"
+        sums = {line[66:]: line[:64] for line in (folder / SUMS).read_text(encoding="utf-8").splitlines()}
+        there = files_in(folder)
+        if odd := sorted(sums.keys() ^ set(there)):
+            return f"{odd[0]} {'was not there when it was logged' if odd[0] in there else 'is not there'}"
+        for name, digest in sums.items():
+            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            if found != digest:
+                return f"{name} is truncated or was altered: its SHA-256 is {found}, {SUMS} says {digest}"
+    except (OSError, ValueError) as error:
+        return f"its files and {SUMS} cannot be read: {error}"
+    return ""
+
+
+def require_unaltered(folder: Path) -> None:
+    """Refuses to serve a model that is not as it was logged.
+
+    What lies beside the files tells of damage; whoever may write to the store can change both, and this code.
+
+    Raises:
+        MlflowException: a file is missing, altered or new; says which.
+    """
+    if wrong := altered(folder):
+        raise MlflowException(f"{folder} is not what was logged: {wrong}", INTERNAL_ERROR)
+
 
 class CheckedClassifier(PythonModel):
     """Answers images whose values are those that the classifier was trained on: 0 to 1."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.session = onnxruntime.InferenceSession(context.artifacts["model"], providers=["CPUExecutionProvider"])
+        file = Path(context.artifacts["model"])
+        require_unaltered(file.parent)
+        data = file.read_bytes()  # so opened, it can name no file beside it
+        self.session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
 
     def predict(
         self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None

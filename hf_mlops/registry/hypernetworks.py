@@ -31,6 +31,7 @@ from hf_mlops.registry.models import Champion, champion_of, classifier_of, pins
 from hf_mlops.registry.names import CHALLENGER, CHAMPION, FILE, FORGET, HYPERFORGET, STANDING, WEIGHTS
 from hf_mlops.registry.request import LOSSES, OPTIONS, OUTPUT, OUTPUTS, WHOLE_NUMBERS
 from hf_mlops.registry.runs import say_what_is_stored
+from hf_mlops.registry.sealed import log
 from hf_mlops.registry.store import is_missing
 from hf_mlops.registry.versions import Subject, model_for, refuse_again, refuse_withdrawn, register, version_named
 
@@ -98,15 +99,15 @@ def register_hypernetwork(
     run = mlflow.active_run()
     to_onnx_hypernetwork(hypernetwork, class_names, run.info.run_id if run else "").save(folder)
     say_what_is_stored("hypernetwork", folder)
-    info = mlflow.pyfunc.log_model(name=HYPERFORGET, **as_pyfunc(folder, hypernetwork.groups.names))
+    info, sealed = log(HYPERFORGET, mlflow.pyfunc.save_model, **as_pyfunc(folder, hypernetwork.groups.names))
     standing = CHAMPION if champion_of(name) is None else CHALLENGER
-    about = {**subject.tags, WEIGHTS: digest, STANDING: standing, **tags}
+    about = {**subject.tags, WEIGHTS: digest, **sealed, STANDING: standing, **tags}
     comes_from = told_by(about, name, info.run_id).in_markdown()
     return register(info, name, standing, about, f"{description}\n\n{comes_from}")
 
 
 def as_pyfunc(folder: Path, group_names: Sequence[str]) -> dict[str, Any]:
-    """How MLflow is to keep a hypernetwork whose files are in a folder: options of `log_model` and `save_model`."""
+    """How MLflow is to keep a hypernetwork whose files are in a folder: options of `mlflow.pyfunc.save_model`."""
     return {
         "python_model": pyfunc.__file__,
         "artifacts": {"hypernetwork": str(folder)},

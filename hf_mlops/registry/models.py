@@ -31,6 +31,7 @@ from hf_mlops.registry.names import (
     WEIGHTS,
     alias_of,
 )
+from hf_mlops.registry.sealed import files_of, log
 from hf_mlops.registry.versions import (
     belongs,
     classifier_name,
@@ -128,9 +129,9 @@ def load_hypernetwork(version: ModelVersion) -> Champion:
 
     Raises:
         BadRequest: it was withdrawn.
+        DamagedArtifact: its files are not those that were registered.
     """
-    refuse_withdrawn(version, ANOTHER_CHAMPION)
-    model = Path(mlflow.artifacts.download_artifacts(f"models:/{name_of(version)}"))
+    model = files_of(version, ANOTHER_CHAMPION)
     logged = Model.load(str(model)).flavors[mlflow.pyfunc.FLAVOR_NAME]["artifacts"]["hypernetwork"]["path"]
     folder = model / logged  # read by this package: the code that lies beside it in the store is not run
     return Champion(OnnxHypernetwork.read(folder), Reference.load(folder), folder, version)
@@ -160,16 +161,15 @@ def register_classifier(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *classifier.input_shape), classifiers.INPUT)]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, classifier.classes), classifiers.OUTPUT)]),
     )
-    info = Model.log(
-        None,
-        flavour,
-        name=CLASSIFIER,
+    info, sealed = log(
+        CLASSIFIER,
+        flavour.save_model,
         onnx_model=classifier.model,
         signature=signature,
         input_example={classifiers.INPUT: np.zeros((1, *classifier.input_shape), np.float32)},
         pip_requirements=pins("mlflow-skinny", "numpy", "pandas", "onnx", "onnxruntime"),
     )
-    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
+    about = {**subject.tags, FORGET: str(spec), WEIGHTS: classifier.digest, FILE: classifier.file_digest, **sealed}
     about |= origin(champion.version) | tags
     text = {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in about.items()}
     comes_from = told_by(text, name, info.run_id).in_markdown()
@@ -204,11 +204,10 @@ def classifier_of(version: ModelVersion) -> OnnxClassifier:
 
     Raises:
         BadRequest: it was withdrawn.
-        DamagedArtifact: its spec, weights or file are not those that its tags say.
+        DamagedArtifact: its files are not those that were registered, or its spec and weights not those that its tags say.
     """
-    refuse_withdrawn(version)
     uri = f"models:/{name_of(version)}"
-    classifier = OnnxClassifier.read(Path(mlflow.artifacts.download_artifacts(uri)) / "model.onnx")
+    classifier = OnnxClassifier.read(files_of(version) / "model.onnx")
     classifier.check()
     found = {FORGET: classifier.metadata.get("forget"), WEIGHTS: classifier.digest, FILE: classifier.file_digest}
     for tag, value in found.items():

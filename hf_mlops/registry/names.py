@@ -32,6 +32,7 @@ PURGED = "hf_mlops.population_deleted"  # of a run of `targets`: when its popula
 WITHDRAWN = "hf_mlops.withdrawn"  # when a version was withdrawn, ISO 8601 in UTC; absent: it was not
 WHY = "hf_mlops.withdrawn_reason"  # why it was
 SERVED = "hf_mlops.withdrawn_from"  # the aliases that it had until then, joined by commas
+FILES = "files_sha256"  # of a version: of the sums of its files, and so of all of them
 WEIGHTS = "weights_sha256"  # of a classifier's parameters; of a hypernetwork's file
 
 # tags of a run of `forget`, which is a row of the request log

@@ -19,6 +19,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from hf_mlops.base.errors import BadRequest
+from hf_mlops.registry.checked import require_unaltered
 from hf_mlops.registry.request import Request, as_given
 from hf_mlops.serving.hypernetwork import OnnxHypernetwork
 
@@ -39,7 +40,9 @@ class HyperForget(PythonModel):
     """Samples classifiers that behave as if retrained without a forget set."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        self.hypernetwork = OnnxHypernetwork.read(Path(context.artifacts["hypernetwork"]))
+        folder = Path(context.artifacts["hypernetwork"])
+        require_unaltered(folder.parents[1])
+        self.hypernetwork = OnnxHypernetwork.read(folder)
         self.sampler = self.hypernetwork.sampler
         size = len(self.hypernetwork.layout.state_bytes(np.zeros(self.hypernetwork.layout.size, np.float32)))
         self.sample_bytes = {"weights": size, "onnx": len(self.hypernetwork.graphs["template"]) + size}

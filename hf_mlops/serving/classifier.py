@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 from jaxtyping import Float, Float32
 from onnx import numpy_helper
 
 from hf_mlops.base.artifact import Array, sha256
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.serving import bounded
 
 INPUT, OUTPUT = "image", "logits"
 
@@ -35,21 +35,18 @@ class OnnxClassifier:
         self.model, self.name = model, name
 
     @classmethod
-    def read(cls, file: Path) -> OnnxClassifier:
-        """The classifier in a file, with tensors that the model keeps in files beside it.
+    def read(cls, file: Path, kind: bounded.Kind = bounded.CLASSIFIER) -> OnnxClassifier:
+        """The classifier in a file.
 
         Raises:
-            DamagedArtifact: no such file, or no ONNX model in it.
+            DamagedArtifact: no such file, no ONNX model in it, or one that holds more than this kind may.
         """
-        try:
-            return cls(onnx.load(file), str(file))
-        except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-            raise DamagedArtifact(f"{file} cannot be read as an ONNX model: {error}") from error
+        return cls(bounded.read(file, kind), str(file))
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> OnnxClassifier:
-        """The classifier that these are the bytes of."""
-        return cls(onnx.load_from_string(data), name)
+        """The classifier that these are the bytes of; raises as `read`."""
+        return cls(bounded.parse(data, name, bounded.CLASSIFIER), name)
 
     @cached_property
     def data(self) -> bytes:

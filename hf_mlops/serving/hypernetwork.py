@@ -20,6 +20,7 @@ from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.base.groups import Groups
 from hf_mlops.base.losses import log_softmax
 from hf_mlops.base.spec import ForgetSpec
+from hf_mlops.serving import bounded
 from hf_mlops.serving.classifier import OnnxClassifier, open_session
 from hf_mlops.serving.layout import Layout, named_in_module, unflatten
 from hf_mlops.serving.prompts import PromptBook
@@ -121,9 +122,12 @@ class OnnxHypernetwork:
         """Reads what `save` wrote.
 
         Raises:
-            DamagedArtifact: a missing, truncated or altered file.
+            DamagedArtifact: a missing, truncated or altered file, or one that holds more than it may.
         """
         arrays, about = artifact.read(folder, NAME)
+        if sorted(about.get("graphs", ())) != sorted(GRAPHS):
+            raise DamagedArtifact(f"{folder}/{NAME}.json names other graphs than {', '.join(GRAPHS)}")
+        graphs = {name: _sealed(folder / f"{name}.onnx", digest) for name, digest in about["graphs"].items()}
         parts = artifact.parted(arrays)
         shapes = {name: tuple(shape) for name, shape in about["shapes"].items()}
         return cls(
@@ -135,7 +139,7 @@ class OnnxHypernetwork:
             PromptBook(**parts["prompts"]),
             LossSignal(about["variant"], **parts["signal"]),
             Layout(shapes, parts.get("shared", {})),
-            {name: _sealed(folder / f"{name}.onnx", digest) for name, digest in about["graphs"].items()},
+            graphs,
         )
 
 
@@ -145,12 +149,10 @@ def _parts(images: Float[np.ndarray, "images channels height width"]) -> list[np
 
 
 def _sealed(file: Path, digest: str) -> bytes:
-    """The bytes of a file, if they are those that were written."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise DamagedArtifact(f"{file} cannot be read: {error}") from error
+    """The bytes of an ONNX file, if they are those that were written, and of a graph as it is written here."""
+    data = bounded.read_bytes(file)
     artifact.require_digest(file, sha256(data), digest, f"{NAME}.json")
+    bounded.parse(data, str(file), bounded.CLASSIFIER if file.stem == "template" else bounded.GRAPH)
     return data
 
 

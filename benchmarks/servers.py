@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 PATIENCE = 180.0  # seconds for a server to come up
+PORT = "{port}"
 
 
 def free_port() -> int:
@@ -27,7 +28,7 @@ class Server:
     """A server in a process group of its own; within the block that it manages it answers.
 
     Args:
-        words: its command, less host and port.
+        words: its command, with `PORT` for the port that it is to listen on.
         health: the path that answers as soon as it is up.
         port: to listen on; by default a free one.
         of_process: for `subprocess.Popen`, such as `env`.
@@ -36,7 +37,7 @@ class Server:
     def __init__(self, words: list[str], health: str, port: int | None = None, **of_process: Any):
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
-        words = [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(self.port)]
+        words = [str(self.port) if word == PORT else word for word in words]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(words, start_new_session=True, **quiet, **of_process)
         self._health = f"http://{self.address}{health}"
@@ -71,12 +72,17 @@ class Server:
         self.process.wait()
 
 
-def tracking_server(folder: Path, port: int | None = None) -> Server:
-    """`mlflow server` on the database of a folder, where it keeps artifacts too."""
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "served")]
-    return Server(["server", *store, "--workers", "1"], "/health", port)
+def _mlflow(*words: str) -> list[str]:
+    return [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", PORT]
+
+
+def tracking_server(folder: Path, *words: str, port: int | None = None, database: str = "", **of_process: Any) -> Server:
+    """`mlflow server` on a database, by default one in a folder, where it keeps artifacts too unless `words` say otherwise."""
+    store = ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db"]
+    store += [] if "--default-artifact-root" in words else ["--artifacts-destination", str(folder / "served")]
+    return Server(_mlflow("server", *store, "--workers", "1", *words), "/health", port, **of_process)
 
 
 def model_server(model: str, **of_process: Any) -> Server:
     """`mlflow models serve` on a registered model."""
-    return Server(["models", "serve", "-m", model, "--env-manager", "local"], "/ping", **of_process)
+    return Server(_mlflow("models", "serve", "-m", model, "--env-manager", "local"), "/ping", **of_process)

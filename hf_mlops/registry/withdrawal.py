@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
-from mlflow.entities import ViewType
+from mlflow.entities import Run, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 from mlflow.models.model import MLMODEL_FILE_NAME
@@ -15,6 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.names import ARCHITECTURE, EXPORT_OF, EXPORTED, SAMPLED_FROM, SERVED, WEIGHTS, WHOLE, WHY, WITHDRAWN
+from hf_mlops.registry.permissions import MANAGE, require_permissions
 from hf_mlops.registry.runs import delete_artifacts
 from hf_mlops.registry.versions import name_of, why_withdrawn
 
@@ -35,7 +36,7 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
         them, as they are now.
 
     Raises:
-        BadRequest: no reason, or a version that is not this package's or was not registered to the end.
+        BadRequest: no reason, a version that is not this package's or was not registered to the end, or a user who may not.
     """
     reason = " ".join(reason.split())
     if not 0 < len(reason) <= LONGEST:
@@ -48,12 +49,14 @@ def withdraw(version: ModelVersion, reason: str) -> list[ModelVersion]:
             f" tags {ARCHITECTURE} and {WHOLE} say"
         )
     same, now = _of_the_same_weights(version), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    require_permissions(models={one.name: MANAGE for one in same}, experiments=dict.fromkeys(_experiments(same), MANAGE))
     for one in same:
         _tag(one, reason, now)
     for one in same:
         _delete_aliases(one)
     for one in same:
-        _delete_exports(one)
+        for run in _exports(one):
+            delete_artifacts(run, EXPORTED)
     for place, one in {_place(one): one for one in reversed(same)}.items():
         _delete_files(place, one)
     return [_again(one) for one in same]
@@ -85,6 +88,12 @@ def _place(version: ModelVersion) -> str:
     return mlflow.MlflowClient().get_model_version_download_uri(version.name, version.version)
 
 
+def _experiments(versions: list[ModelVersion]) -> set[str]:
+    """Those that the files of versions are kept with, and the copies that `export` has left."""
+    runs = [run for one in versions for run in [*_runs(f"attributes.run_id = '{one.run_id}'"), *_exports(one)]]
+    return {run.info.experiment_id for run in runs}
+
+
 def _aliases(version: ModelVersion) -> list[str]:
     aliases = mlflow.MlflowClient().get_registered_model(version.name).aliases
     return sorted(alias for alias, number in aliases.items() if str(number) == str(version.version))
@@ -102,13 +111,16 @@ def _delete_aliases(version: ModelVersion) -> None:
         mlflow.MlflowClient().delete_registered_model_alias(version.name, alias)
 
 
-def _delete_exports(version: ModelVersion) -> None:
-    """Deletes the copies that `export` has left in the store."""
-    of_it = f"params.`{EXPORT_OF}` = '{name_of(version)}'"
-    for run in mlflow.search_runs(
-        search_all_experiments=True, filter_string=of_it, run_view_type=ViewType.ALL, output_format="list"
-    ):
-        delete_artifacts(run, EXPORTED)
+def _exports(version: ModelVersion) -> list[Run]:
+    """The runs of `export` that have left copies of it in the store."""
+    return _runs(f"params.`{EXPORT_OF}` = '{name_of(version)}'")
+
+
+def _runs(filter_string: str) -> list[Run]:
+    """Runs of all experiments, deleted ones too."""
+    return mlflow.search_runs(
+        search_all_experiments=True, filter_string=filter_string, run_view_type=ViewType.ALL, output_format="list"
+    )
 
 
 def _delete_files(place: str, version: ModelVersion) -> None:

@@ -123,7 +123,7 @@ def stopped(folder: Path, stops: int, chance: random.Random) -> pd.Series:
         if commands.end(process):
             hit += 1
             seconds.append(time.monotonic() - gone)
-        running = tracking_server(folder, running.port).wait()
+        running = tracking_server(folder, port=running.port).wait()
         again += commands.end(commands.forget(number)) != 0
         total = total.combine(pd.Series(state(commands.acknowledged)), max, fill_value=0)
     gave_up = {"failed": again, "seconds to give up, at most": max(seconds, default=float("nan"))}

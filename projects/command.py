@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,8 +20,10 @@ import psutil
 from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
 from hf_mlops.registry.interruption import raise_on_signals
+from hf_mlops.registry.permissions import require_permissions
 from hf_mlops.registry.process import ending_with, own_temporary_folder
 from hf_mlops.registry.store import foreseen, limited, require_store, shown
+from hf_mlops.registry.versions import classifier_name
 from projects import STARTED_BY
 
 DEBUG, DIRECTORY = "hf_mlops.debug", "hf_mlops.directory"  # in the context of a command
@@ -77,6 +80,28 @@ def entry_point(command: Callable[..., None]) -> Callable[..., None]:
         help="Show the traceback of an error.",
     )
     return debug(clear_errors()(command))
+
+
+def needs(runs: str = "", model: str = "", classifiers: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What a command's user must be permitted, or it ends before anything else: `READ`, `EDIT` or `MANAGE`; empty: nothing.
+
+    Args:
+        runs: on the experiment that its runs are made in.
+        model: on the registered model that its option `--model` names.
+        classifiers: on the registered model of that one's classifiers.
+    """
+
+    def checked_first(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def checked(**given: Any) -> None:
+            if not given.get("dry_run"):
+                named = {given["model"]: model} if model else {}
+                require_permissions(runs, {**named, **({classifier_name(given["model"]): classifiers} if classifiers else {})})
+            command(**given)
+
+        return checked
+
+    return checked_first
 
 
 @contextmanager

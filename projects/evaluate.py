@@ -6,14 +6,16 @@ import click
 
 from hf_mlops.data.tensors import as_tensors
 from hf_mlops.registry.models import load_champion
+from hf_mlops.registry.permissions import EDIT, READ
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.evaluate import Evaluate
 from projects import options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=EDIT, model=READ)
 @options.model
 @options.same_data
 @options.samples(32)

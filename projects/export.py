@@ -7,13 +7,15 @@ from pathlib import Path
 import click
 
 from hf_mlops.registry.models import find_classifier
+from hf_mlops.registry.permissions import EDIT, READ
 from hf_mlops.steps.export import Export
 from projects import options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=EDIT, classifiers=READ)
 @options.forget("Forget spec whose classifier to take out.")
 @options.model
 @options.output

@@ -10,14 +10,16 @@ import click
 
 from hf_mlops.audit.gates import Gates
 from hf_mlops.base.spec import split_specs
+from hf_mlops.registry.permissions import EDIT, READ
 from hf_mlops.steps.forget import Sampling
 from hf_mlops.steps.requests import Requests
 from projects import options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=EDIT, model=READ, classifiers=EDIT)
 @options.forget("Forget spec: a group, or several joined by commas; several specs, a request each, joined by |.")
 @options.model
 @options.same_data

@@ -10,14 +10,16 @@ import click
 from hf_mlops.audit.gates import Gates
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
+from hf_mlops.registry.permissions import MANAGE
 from hf_mlops.steps.hypernet import Hypernet
 from hf_mlops.steps.targets import find_targets
 from projects import options, training_options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=MANAGE)
 @options.data
 @training_options.architecture
 @click.option("--targets-run", default="", metavar="RUN_ID", help="Run of the population; by default the latest that fits.")

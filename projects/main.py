@@ -13,13 +13,15 @@ from hf_mlops.data.dataset import Dataset
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.executor import Engine
+from hf_mlops.registry.permissions import MANAGE
 from hf_mlops.steps.main import Main
 from projects import options, training_options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=MANAGE)
 @options.data
 @training_options.architecture
 @training_options.scope

@@ -13,14 +13,16 @@ from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.loading import load_dataset
 from hf_mlops.data.poison import GROUP, KINDS, SHARES
 from hf_mlops.hypernet.recipes import recipe_for_poison
+from hf_mlops.registry.permissions import MANAGE
 from hf_mlops.steps.main import Main
 from hf_mlops.steps.poison_demo import keep_picture, what_came_of_it, what_is_laid
 from projects import options, training_options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=MANAGE)
 @options.images
 @click.option(
     "--attack",

@@ -9,14 +9,16 @@ import click
 from hf_mlops.audit.gates import Gates
 from hf_mlops.data.tensors import as_tensors
 from hf_mlops.registry.models import load_challenger
+from hf_mlops.registry.permissions import EDIT, MANAGE
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.promote import Promote, in_office
 from projects import options
-from projects.command import entry_point
+from projects.command import entry_point, needs
 
 
 @click.command(help=__doc__)
 @entry_point
+@needs(runs=EDIT, model=MANAGE)
 @options.model
 @options.same_data
 @options.gates

@@ -84,11 +84,11 @@ def options_of(parameters: dict[str, object]) -> list[str]:
 
 
 class Store:
-    """An MLflow store on disk, and `mlflow run` on it."""
+    """An MLflow store, by default a database in a folder, and `mlflow run` on it, which is typed in that folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, uri: str = ""):
         self.folder = folder
-        self.uri = f"sqlite:///{folder}/mlflow.db"
+        self.uri = uri or f"sqlite:///{folder}/mlflow.db"
         self.environment = {**os.environ, "MLFLOW_TRACKING_URI": self.uri, "PYTHONUNBUFFERED": "1"}
 
     @cached_property

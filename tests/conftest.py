@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch's threads of several processes would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"  # of all tests, and of the processes that they start
 
 import pytest
 import torch
@@ -23,6 +25,8 @@ install_import_hook(CHECKED, "typechecks.typechecked")  # every call is held aga
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from benchmarks.servers import Postgres
 
 from hf_mlops import (
     Dataset,
@@ -92,3 +96,63 @@ def store(empty: Path, tmp_path: Path) -> Iterator[MlflowClient]:
     shutil.copy(empty, tmp_path / "mlflow.db")
     with store_in(tmp_path) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def register(digits: Dataset) -> Callable[[Path], None]:
+    """Registers a hypernetwork that has learnt next to nothing, in the store of the moment; its files lie in a folder."""
+    from commands import TINY
+
+    from hf_mlops.registry import hypernetworks
+    from hf_mlops.registry.runs import step_run
+
+    population = train_population(PopulationConfig(**TINY), digits, "cpu")
+    hypernetwork = train_hypernetwork(HypernetConfig(train_steps=20), population, digits, "cpu")
+    reference = Reference.of(population, digits)
+    exported = hypernetworks.to_onnx_hypernetwork(hypernetwork, digits.class_names, "r1")  # once: it takes seconds
+
+    def register(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch, step_run("hypernet", "f", {}):
+            patch.setattr(hypernetworks, "to_onnx_hypernetwork", lambda *rest: exported)
+            about = (hypernetwork, reference, digits.class_names, folder / "model", {}, "A test.")
+            hypernetworks.register_hypernetwork(*about)
+
+    return register
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL, where this machine has it."""
+    from benchmarks.servers import Postgres, postgres_programs
+
+    try:
+        postgres_programs()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    with Postgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[dict[str, str]]:
+    """The environment of a user of an object store with the buckets `behind` and `direct`.
+
+    The store lets everybody do everything, until it asks for rights (`/moto-api/reset-auth`): the user has that to read.
+    """
+    import boto3
+
+    from benchmarks.servers import object_store
+
+    with object_store() as server:
+        endpoint = f"http://{server.address}"
+        known = {"aws_access_key_id": "anybody", "aws_secret_access_key": "anything", "region_name": "us-east-1"}
+        for bucket in ("behind", "direct"):
+            boto3.client("s3", endpoint_url=endpoint, **known).create_bucket(Bucket=bucket)
+        iam = boto3.client("iam", endpoint_url=endpoint, **known)
+        iam.create_user(UserName="reader")
+        rule = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*", "s3:Head*"], "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [rule]})
+        iam.put_user_policy(UserName="reader", PolicyName="to-read", PolicyDocument=policy)
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        yield {**keys, "AWS_DEFAULT_REGION": "us-east-1", "MLFLOW_S3_ENDPOINT_URL": endpoint}

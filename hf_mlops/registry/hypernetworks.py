@@ -89,8 +89,7 @@ def register_hypernetwork(
     Raises:
         BadRequest: the very same one was withdrawn.
     """
-    made_from, target = hypernetwork.made_from, hypernetwork.target
-    subject = Subject(made_from["name"], made_from["digest"], target.architecture, target.scope, made_from["grouping"])
+    subject = Subject.trained_on(hypernetwork.made_from, hypernetwork.target.architecture, hypernetwork.target.scope)
     name = model_for(subject)
     hypernetwork.save(folder)
     digest = sha256(folder / "hypernetwork.safetensors")

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hf_mlops.registry.names import ALIVE, PROCESS, STEP
 from hf_mlops.registry.process import lives
-from hf_mlops.registry.store import is_missing
+from hf_mlops.registry.store import is_denied, is_missing
 
 BEAT = 15.0  # seconds between two signs of life
 LOST = 180.0  # seconds without one after which a process on another machine is taken for gone
@@ -55,7 +55,7 @@ def is_at_work(run: Run) -> bool:
     """
     process, alive = run.data.tags.get(PROCESS, ""), run.data.tags.get(ALIVE)
     if run.info.status == RunStatus.to_string(RunStatus.SCHEDULED) and MLFLOW_PARENT_RUN_ID in run.data.tags:
-        return _is_at_work_on(run.data.tags[MLFLOW_PARENT_RUN_ID])
+        return is_at_work_on(run.data.tags[MLFLOW_PARENT_RUN_ID])
     if run.info.status != RunStatus.to_string(RunStatus.RUNNING):
         return False
     if process.endswith(f" on {_machine()}"):
@@ -65,13 +65,14 @@ def is_at_work(run: Run) -> bool:
     return time.time() - seen < LOST
 
 
-def _is_at_work_on(run_id: str) -> bool:
+def is_at_work_on(run_id: str) -> bool:
+    """Whether somebody is at work on a run, or may be: of one that the user may not look at nothing is known."""
     try:
         return is_at_work(mlflow.get_run(run_id))
     except MlflowException as error:
-        if not is_missing(error):
+        if not (is_missing(error) or is_denied(error)):
             raise
-        return False
+        return is_denied(error)
 
 
 def lost_runs() -> list[Run]:
@@ -98,9 +99,15 @@ def _begun() -> list[Run]:
 
 
 def end_lost_runs() -> list[Run]:
-    """Marks `lost_runs` as KILLED, and gives them."""
-    lost = lost_runs()
-    for run in lost:
-        mlflow.MlflowClient().set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+    """Marks `lost_runs` as KILLED, those that the user may write to, and gives them."""
+    ended = []
+    for run in lost_runs():
+        try:
+            mlflow.MlflowClient().set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        except MlflowException as error:
+            if not is_denied(error):
+                raise
+            continue
         print(f"ended the {run.data.tags[STEP]} run {run.info.run_id} as KILLED: its process is gone")
-    return lost
+        ended.append(run)
+    return ended

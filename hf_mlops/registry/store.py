@@ -220,6 +220,13 @@ def is_missing(error: MlflowException) -> bool:
     return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
+def is_denied(error: Exception) -> bool:
+    """Whether a store says that its user may not do this; to some it says so of what is not there as well."""
+    if isinstance(error, MlflowException):
+        return error.error_code == "PERMISSION_DENIED"
+    return isinstance(error, requests.HTTPError) and error.response is not None and error.response.status_code == 403
+
+
 def foreseen(error: Exception) -> Foreseen | None:
     """An error as one of hf_mlops (base/errors.py), in one line; None for a fault of the program."""
     if isinstance(error, (BadRequest, GateFailure, DamagedArtifact, OutOfReach)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +18,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.poison import is_poisoned
-from hf_mlops.registry.liveness import is_at_work
+from hf_mlops.registry.liveness import is_at_work_on
 from hf_mlops.registry.names import (
     ARCHITECTURE,
     CLASSIFIER,
@@ -31,7 +32,7 @@ from hf_mlops.registry.names import (
     WHY,
     WITHDRAWN,
 )
-from hf_mlops.registry.store import describe, hasten, is_missing
+from hf_mlops.registry.store import describe, hasten, is_denied, is_missing
 
 ANOTHER = "what is asked for would give it again; to make another on purpose ask for another seed, as by -P seed=1"
 
@@ -52,6 +53,15 @@ class Subject:
     architecture: str
     scope: str
     grouping: str = ""
+
+    @classmethod
+    def trained_on(cls, data: Mapping[str, str], architecture: str, scope: str) -> Subject:
+        """The subject of what is trained on a data set.
+
+        Args:
+            data: its `identity`.
+        """
+        return cls(data["name"], data["digest"], architecture, scope, data["grouping"])
 
     @property
     def tags(self) -> dict[str, str]:
@@ -93,22 +103,6 @@ def classifier_name(hypernetwork: str) -> str:
     return CLASSIFIER + hypernetwork.removeprefix(HYPERFORGET)
 
 
-def model_for(subject: Subject) -> str:
-    """The registered hypernetwork of a subject, which is made if it is not there: whoever comes first has the plain name.
-
-    Data with poison laid into them are an experiment, and never have it.
-
-    Raises:
-        BadRequest: hypernetworks of other subjects have the names that it may have.
-    """
-    own = f"{HYPERFORGET}-{subject.suffix}"
-    names = (own,) if is_poisoned(subject.grouping) else (HYPERFORGET, own)
-    for name in names:
-        if belongs(name, subject):
-            return name
-    raise BadRequest(f"the registered models {' and '.join(names)} are of other data or another network than {subject}")
-
-
 def belongs(name: str, subject: Subject) -> bool:
     """Makes a registered model of a subject, or says whether the one that is there is of this subject."""
     client = mlflow.MlflowClient()
@@ -121,16 +115,45 @@ def belongs(name: str, subject: Subject) -> bool:
     return subject.is_that_of(client.get_registered_model(name).tags)
 
 
+def could_belong(name: str, subject: Subject) -> bool:
+    """What `belongs` would say, without making anything; yes of one that may not be looked at: more is not known of it."""
+    try:
+        return subject.is_that_of(mlflow.MlflowClient().get_registered_model(name).tags)
+    except MlflowException as error:
+        if not (is_missing(error) or is_denied(error)):
+            raise
+        return True
+
+
+def model_for(subject: Subject, belonging: Callable[[str, Subject], bool] = belongs) -> str:
+    """The registered hypernetwork of a subject: whoever comes first has the plain name.
+
+    Data with poison laid into them are an experiment, and never have it.
+
+    Args:
+        belonging: `belongs`, which makes it if it is not there, or `could_belong`.
+
+    Raises:
+        BadRequest: hypernetworks of other subjects have the names that it may have.
+    """
+    own = f"{HYPERFORGET}-{subject.suffix}"
+    names = (own,) if is_poisoned(subject.grouping) else (HYPERFORGET, own)
+    for name in names:
+        if belonging(name, subject):
+            return name
+    raise BadRequest(f"the registered models {' and '.join(names)} are of other data or another network than {subject}")
+
+
 def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
     """Registers a logged model of the active run and moves an alias to it, or takes back the version that it has made.
 
     The version is tagged as whole when all but the alias is there. The registered model stays, whatever happens: another
-    process may have made a version of it. Versions of it that others have left halfway are deleted first.
+    process may have made a version of it. Versions of it that others have left halfway are deleted first, by who may.
     """
     client = mlflow.MlflowClient()
     for left in left_halfway(name):
-        delete(left)
-        print(f"deleted {name} version {left.version}: whoever made it has not registered it to the end")
+        if deleted_if_allowed(left):
+            print(f"deleted {name} version {left.version}: whoever made it has not registered it to the end")
     before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
     try:
         version = client.create_model_version(
@@ -143,7 +166,7 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
         hasten(error)
         for made in client.search_model_versions(f"name = '{name}'"):
             if made.version not in before and made.run_id == logged.run_id:
-                client.delete_model_version(name, made.version)
+                deleted_if_allowed(made)
         raise
     return client.get_model_version(name, version.version)
 
@@ -161,7 +184,7 @@ def left_halfway(names: str) -> list[ModelVersion]:
         for version in client.search_model_versions(f"name = '{model.name}'")
         if version.tags.get(WHOLE) == "false"
     ]
-    return [version for version in halfway if not (version.run_id and is_at_work(client.get_run(version.run_id)))]
+    return [version for version in halfway if not (version.run_id and is_at_work_on(version.run_id))]
 
 
 def delete(version: ModelVersion) -> None:
@@ -171,6 +194,28 @@ def delete(version: ModelVersion) -> None:
     except MlflowException as error:
         if not is_missing(error):
             raise
+
+
+def deleted_if_allowed(version: ModelVersion) -> bool:
+    """Deletes a version that is not whole, where the user may: one that only may add to a model leaves it for `doctor`."""
+    try:
+        delete(version)
+        return True
+    except MlflowException as error:
+        if not is_denied(error):
+            raise
+        return False
+
+
+def _is_absent(error: MlflowException, name: str) -> bool:
+    """Whether a version or an alias of a registered model is not there; where the model is not, servers with users deny it."""
+    if not is_denied(error):
+        return is_missing(error)
+    try:
+        mlflow.MlflowClient().get_registered_model(name)
+    except MlflowException as about_the_model:
+        return is_missing(about_the_model)
+    return False
 
 
 def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
@@ -186,7 +231,7 @@ def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:
     try:
         return client.get_model_version_by_alias(name, alias)
     except MlflowException as error:
-        if not is_missing(error):
+        if not _is_absent(error, name):
             raise
     for version in newest_first(name):
         if alias in version.tags.get(SERVED, "").split(","):
@@ -217,14 +262,15 @@ def find_version(text: str) -> ModelVersion:
     Raises:
         BadRequest: there is none, or the text is of another form.
     """
+    name = re.split("[/@]", text.removeprefix("models:/"))[0]
     try:
         found = version_named(text)
     except MlflowException as error:
-        if not is_missing(error):
+        if not _is_absent(error, name):
             raise
         found = None
     if found is None:
-        there = [name_of(one) for one in newest_first(re.split("[/@]", text.removeprefix("models:/"))[0])]
+        there = [name_of(one) for one in newest_first(name)]
         allowed = ", ".join(there) or "the name and number of a registered version, as hyperforget-classifier/3"
         raise BadRequest(f"version = {text!r} is not there; allowed: {allowed}")
     return found
@@ -270,10 +316,11 @@ def refuse_again(tag: str, value: str) -> None:
 
 def still_there(version: str) -> ModelVersion | None:
     """A version of a registered model, by name and number as in `hyperforget/3`; None if it has been deleted."""
+    name, number = version.split("/")
     try:
-        return mlflow.MlflowClient().get_model_version(*version.split("/"))
+        return mlflow.MlflowClient().get_model_version(name, number)
     except MlflowException as error:
-        if not is_missing(error):
+        if not _is_absent(error, name):
             raise
         return None
 

@@ -14,6 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.names import ARCHITECTURE, EXPORT_OF, EXPORTED, SAMPLED_FROM, SERVED, WEIGHTS, WHOLE, WHY, WITHDRAWN
+from hf_mlops.registry.permissions import MANAGE, require_permissions
 from hf_mlops.registry.runs import delete_artifacts
 from hf_mlops.registry.storage import place_of
 from hf_mlops.registry.versions import name_of, utc_now, why_withdrawn
@@ -36,7 +37,7 @@ def withdraw(version: ModelVersion, reason: str, sampled: bool = False) -> list[
         them, as they are now.
 
     Raises:
-        BadRequest: no reason, or a version that is not this package's or was not registered to the end.
+        BadRequest: no reason, a version that is not this package's or was not registered to the end, or a user who may not.
     """
     reason = " ".join(reason.split())
     if not 0 < len(reason) <= LONGEST:
@@ -44,6 +45,7 @@ def withdraw(version: ModelVersion, reason: str, sampled: bool = False) -> list[
             f"reason = {reason[:60]!r} is not allowed; allowed: a text of 1 to {LONGEST} characters, for the record"
         )
     same, now = with_it(version, sampled), utc_now()
+    require_permissions(models={one.name: MANAGE for one in same}, experiments=dict.fromkeys(_experiments(same), MANAGE))
     for one in same:
         _tag(one, reason, now)
     for one in same:
@@ -83,11 +85,7 @@ def sampled_from(hypernetwork: ModelVersion) -> list[ModelVersion]:
 
 def exports_of(version: ModelVersion) -> list[Run]:
     """Runs of `export` that have taken a version out, each with a copy of it in the store, unless that was deleted."""
-    of_it = f"params.`{EXPORT_OF}` = '{name_of(version)}'"
-    found = mlflow.search_runs(
-        search_all_experiments=True, filter_string=of_it, run_view_type=ViewType.ALL, output_format="list"
-    )
-    return list(found)
+    return _runs(f"params.`{EXPORT_OF}` = '{name_of(version)}'")
 
 
 def _again(version: ModelVersion) -> ModelVersion:
@@ -105,6 +103,12 @@ def _of_the_same_weights(version: ModelVersion) -> list[ModelVersion]:
         others |= {name_of(one): one for one in client.search_model_versions(f"tags.`{WEIGHTS}` = '{digest}'")}
     others.pop(name_of(version), None)
     return [version, *others.values()]
+
+
+def _experiments(versions: list[ModelVersion]) -> set[str]:
+    """Those that the files of versions are kept with, and the copies that `export` has left."""
+    runs = [run for one in versions for run in [*_runs(f"attributes.run_id = '{one.run_id}'"), *exports_of(one)]]
+    return {run.info.experiment_id for run in runs}
 
 
 def aliases_of(version: ModelVersion) -> list[str]:
@@ -129,6 +133,14 @@ def delete_exports(version: ModelVersion) -> None:
     """Deletes the copies that `export` has left in the store."""
     for run in exports_of(version):
         delete_artifacts(run, EXPORTED)
+
+
+def _runs(filter_string: str) -> list[Run]:
+    """Runs of all experiments, deleted ones too."""
+    found = mlflow.search_runs(
+        search_all_experiments=True, filter_string=filter_string, run_view_type=ViewType.ALL, output_format="list"
+    )
+    return list(found)
 
 
 def _delete_files(place: str, version: ModelVersion) -> None:

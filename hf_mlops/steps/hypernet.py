@@ -37,8 +37,10 @@ from hf_mlops.registry.names import (
     TARGETS_RUN,
     VERSION,
 )
+from hf_mlops.registry.permissions import EDIT, require_permissions
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
-from hf_mlops.registry.versions import name_of, refuse_again
+from hf_mlops.registry.store import is_denied
+from hf_mlops.registry.versions import Subject, could_belong, model_for, name_of, refuse_again
 from hf_mlops.steps.card import model_card
 from hf_mlops.steps.step import Step, made_by
 
@@ -84,6 +86,8 @@ class Hypernet(Step):
             )
         population = Population.load(artifacts_of(self.targets, POPULATION))
         dataset.require(population.made_from)
+        subject = Subject.trained_on(population.made_from, population.target.architecture, population.target.scope)
+        require_permissions(models={model_for(subject, could_belong): EDIT})
         made_of = {"dataset": dataset.name, "device": self.device, "targets_run": targets}
         params = {**made_of, **asdict(config), **asdict(self.gates)}
         with TemporaryDirectory() as folder, step_run(self.name, self.fingerprint, params) as active:
@@ -143,7 +147,12 @@ class Checkpoints:
         else:
             print(f"going on from the checkpoint of the interrupted run {self.interrupted.info.run_id}")
             self.keep(int(step.rpartition("/")[2]))
-        self._drop_of(self.interrupted)
+        try:
+            self._drop_of(self.interrupted)
+        except Exception as error:
+            if not is_denied(error):
+                raise
+            print("it stays there as well: this user may not delete it")
 
     def keep(self, step: int) -> None:
         """Tags the run only with a checkpoint that is there whole, then drops the one before."""

@@ -19,9 +19,19 @@ from hf_mlops.population.executor import Engine
 from hf_mlops.registry.lineage import link_to
 from hf_mlops.registry.models import load_hypernetwork
 from hf_mlops.registry.names import CHALLENGER, CHAMPION, PURGED, STANDING, VERSION, alias_of
+from hf_mlops.registry.permissions import EDIT, MANAGE, require_permissions
 from hf_mlops.registry.runs import find_run, step_run
 from hf_mlops.registry.store import shown
-from hf_mlops.registry.versions import name_of, refuse_withdrawn, serving, still_there
+from hf_mlops.registry.versions import (
+    Subject,
+    classifier_name,
+    could_belong,
+    model_for,
+    name_of,
+    refuse_withdrawn,
+    serving,
+    still_there,
+)
 from hf_mlops.steps.evaluate import Evaluate
 from hf_mlops.steps.export import Export
 from hf_mlops.steps.forget import Forget, Sampling
@@ -78,7 +88,18 @@ class Main(Step):
             "retrained": self.retrained,
         }
 
+    def check(self) -> None:
+        """Asks for the names that it will register under, and whether the user may.
+
+        Raises:
+            BadRequest: other subjects have them, or the user may not.
+        """
+        population = self.recipe.population
+        name = model_for(Subject.trained_on(self.dataset.identity, population.architecture, population.scope), could_belong)
+        require_permissions(models={name: MANAGE, classifier_name(name): EDIT})
+
     def run(self) -> Run:
+        self.check()
         dataset, params = self.dataset, {"forget_class": str(self.spec), "dataset": self.dataset.name}
         targets = Targets(self.recipe.population, dataset, self.device, self.engine)
         title = f"forget {self.spec} · {dataset.name} · {self.recipe.population.architecture}"

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 PATIENCE = 180.0  # seconds for a server to come up
@@ -30,13 +31,14 @@ class Server:
         words: its command, less host and port.
         health: the path that answers as soon as it is up.
         port: to listen on; by default a free one.
+        program: the module that is run.
         of_process: for `subprocess.Popen`, such as `env`.
     """
 
-    def __init__(self, words: list[str], health: str, port: int | None = None, **of_process: Any):
+    def __init__(self, words: list[str], health: str, port: int | None = None, program: str = "mlflow", **of_process: Any):
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
-        words = [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", str(self.port)]
+        words = [sys.executable, "-m", program, *words, "--host", "127.0.0.1", "--port", str(self.port)]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(words, start_new_session=True, **quiet, **of_process)
         self._health = f"http://{self.address}{health}"
@@ -80,3 +82,15 @@ def tracking_server(folder: Path, port: int | None = None) -> Server:
 def model_server(model: str, **of_process: Any) -> Server:
     """`mlflow models serve` on a registered model."""
     return Server(["models", "serve", "-m", model, "--env-manager", "local"], "/ping", **of_process)
+
+
+def container_server(model: str) -> Server:
+    """What answers under `mlflow models serve`, run by itself, as in a container (docs/operations.md)."""
+    words = ["--timeout-graceful-shutdown", "60", "mlflow.pyfunc.scoring_server.app:app"]
+    return Server(words, "/ping", program="uvicorn", env={**os.environ, "__pyfunc_model_path__": model})
+
+
+def answering(server: Server) -> psutil.Process:
+    """Of the processes of a model server the one that answers."""
+    first = psutil.Process(server.process.pid)
+    return max(first.children(recursive=True) or [first], key=lambda one: one.memory_info().rss)

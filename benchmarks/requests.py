@@ -22,7 +22,7 @@ import psutil
 import requests
 
 from benchmarks import write_table
-from benchmarks.servers import model_server
+from benchmarks.servers import answering, model_server
 from hf_mlops.registry.request import MAX_STEPS
 
 
@@ -57,8 +57,7 @@ def command(model: str) -> None:
     ]
     measured = []
     with model_server(model) as server:
-        family = psutil.Process(server.process.pid).children(recursive=True)
-        process = max(family, key=lambda one: one.memory_info().rss)  # the one that answers
+        process = answering(server)
         idle = process.memory_info().rss
         for rows, n_samples, steps in shapes:
             params = {"n_samples": n_samples, "steps": steps}

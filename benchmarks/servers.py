@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 import requests
 
 PATIENCE = 180.0  # seconds for a server to come up
@@ -89,6 +90,18 @@ def tracking_server(folder: Path, *words: str, port: int | None = None, database
 def model_server(model: str, **of_process: Any) -> Server:
     """`mlflow models serve` on a registered model."""
     return Server(_mlflow("models", "serve", "-m", model, "--env-manager", "local"), "/ping", **of_process)
+
+
+def container_server(model: str) -> Server:
+    """What answers under `mlflow models serve`, run by itself, as in a container (docs/operations.md)."""
+    words = ["--timeout-graceful-shutdown", "60", "mlflow.pyfunc.scoring_server.app:app", "--host", "127.0.0.1", "--port", PORT]
+    return Server([sys.executable, "-m", "uvicorn", *words], "/ping", env={**os.environ, "__pyfunc_model_path__": model})
+
+
+def answering(server: Server) -> psutil.Process:
+    """Of the processes of a model server the one that answers."""
+    first = psutil.Process(server.process.pid)
+    return max(first.children(recursive=True) or [first], key=lambda one: one.memory_info().rss)
 
 
 def object_store() -> Server:

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from mlflow.models import Model
 from mlflow.pyfunc import PyFuncModel, PythonModel
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.registry.hypernetworks import input_example
-from hf_mlops.registry.request import MAX_BYTES, MAX_STEPS, Request, Row, as_given
+from hf_mlops.registry.request import MAX_BYTES, MAX_STEPS, OPTIONS, Request, Row, as_given
 from hf_mlops.serving.sampler import Wanted
 
 NAMES = ("ankle boot", "bag", "coat")
@@ -242,3 +244,49 @@ def test_a_model_sees_what_its_caller_gave_before_mlflow_changed_it() -> None:
 
 def test_a_model_inside_another_does_not_take_the_others_data_for_its_own() -> None:
     assert PyFuncModel(Model(), Served(Echo(), inner=Echo())).predict(["7"], {"seed": 1}) == ("changed", {})
+
+
+ODD = (pd.NA, pd.NaT, np.float32(1), np.int8(3), np.bool_(True), np.datetime64("2020"), 1 + 2j, np.ones(2), np.str_("bag"))
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([*ODD, *NAMES, "onnx"])
+)
+TITLES = st.sampled_from(["forget", *OPTIONS]) | st.text(max_size=3)
+VALUES = st.recursive(
+    SCALARS,
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(TITLES, some, max_size=3) | st.tuples(some, some),
+    max_leaves=8,
+)
+
+
+@st.composite
+def frames(draw: st.DrawFn) -> pd.DataFrame:
+    """Of any columns, the same name twice among them, in dtypes that pandas finds."""
+    titles = draw(st.lists(TITLES | st.integers() | st.none(), max_size=4)) + ["forget"] * draw(st.integers(0, 2))
+    rows = draw(st.integers(0, 4))
+    columns = [pd.Series([draw(VALUES) for _ in range(rows)], dtype=object) for _ in titles]
+    frame = pd.concat(columns, axis=1) if columns else pd.DataFrame()
+    return frame.set_axis(titles, axis=1).infer_objects()
+
+
+@example(data=pd.DataFrame({"forget": ["bag"], "output": [pd.NA]}), params=None)
+@example(data=["bag"], params={"output": np.ones(2)})
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(
+    data=frames() | VALUES | st.lists(VALUES, max_size=4).map(lambda values: pd.Series(values, dtype=object)),
+    params=st.none() | st.dictionaries(TITLES, VALUES, max_size=4),
+)
+def test_whatever_is_given_is_read_or_refused_with_a_text(data: Any, params: dict[str, Any] | None) -> None:
+    try:
+        request = Request.of(data, params, NAMES)
+        request.require_room(SMALL)
+    except BadRequest as error:
+        assert "allowed" in str(error) or "group" in str(error), error
+    else:
+        assert all(set(row.wanted.spec.groups) <= {0, 1, 2} for row in request.rows)
+
+
+def test_a_gap_in_a_column_of_options_is_the_default_whatever_pandas_fills_it_with() -> None:
+    for gap in (None, np.nan, np.float32("nan"), pd.NA, pd.NaT):
+        gaps = pd.Series([gap], dtype=object)
+        frame = pd.DataFrame({"forget": ["bag"], "output": gaps, "seed": gaps})
+        assert read(frame, seed=3).rows == (Row(Wanted(BAG, seed=3), "weights"),)

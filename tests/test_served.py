@@ -1,21 +1,30 @@
-"""What is registered is served and used only as it was registered, byte for byte."""
+"""What is registered is used and served only as it was registered; served, it takes any request, and ends when told to."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
+import psutil
 import pytest
+import requests
 from commands import store_in
 from mlflow.exceptions import MlflowException
 
+from benchmarks import fuzz
+from benchmarks.servers import PATIENCE, Server, answering, container_server, model_server
 from hf_mlops import ForgetSpec, Hypernetwork, Reference
 from hf_mlops.base.errors import BadRequest, DamagedArtifact
 from hf_mlops.export.weights import read_weights
@@ -170,3 +179,59 @@ def test_what_was_registered_before_there_were_sums_is_refused_with_what_to_do(s
         )
     finally:
         client.set_model_version_tag(version.name, version.version, "files_sha256", version.tags["files_sha256"])
+
+
+# served
+
+
+@pytest.fixture(scope="module", params=[HYPERNETWORK, CLASSIFIER], ids=["hypernetwork", "classifier"])
+def served(request: pytest.FixtureRequest, store: Path) -> Iterator[tuple[Server, fuzz.Served]]:
+    kind = fuzz.HYPERNETWORK if request.param == HYPERNETWORK else fuzz.CLASSIFIER
+    with model_server(kind.model) as server:
+        yield server, kind
+
+
+@pytest.mark.slow
+def test_no_request_is_a_fault_of_the_served_model_and_it_answers_as_before(served: tuple[Server, fuzz.Served]) -> None:
+    server, kind = served
+    before = fuzz.good(server, kind)
+    answers = fuzz.fuzz(server, fuzz.requests_to(kind), 300)
+    ours = [text for name, (_, text) in answers.faults.items() if name.startswith("hf_mlops")]
+    assert not ours and answers.at(400) > 100 and answers.statuses.total() >= 300
+    assert fuzz.good(server, kind) == before
+
+
+def test_requests_take_short_turns_in_a_server_and_nothing_else_is_changed_by_loading_a_model(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sys.getswitchinterval()
+    try:
+        mlflow.pyfunc.load_model(HYPERNETWORK)
+        assert sys.getswitchinterval() == before
+        monkeypatch.setenv("__pyfunc_model_path__", "what a server serves")
+        mlflow.pyfunc.load_model(HYPERNETWORK)
+        assert sys.getswitchinterval() == pytest.approx(0.0005)
+    finally:
+        sys.setswitchinterval(before)
+
+
+HEAVY = {"inputs": ["7"] * 4, "params": {"steps": 500}}  # of all that a request may ask for
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("serve", [model_server, container_server], ids=["mlflow models serve", "a container"])
+def test_sigterm_ends_a_server_once_it_has_answered_what_it_was_asked(store: Path, serve: Callable[[str], Server]) -> None:
+    with serve(HYPERNETWORK) as server, ThreadPoolExecutor() as pool:
+        process, url = answering(server), f"http://{server.address}/invocations"
+        used = process.cpu_times().user
+        asked = [pool.submit(requests.post, url, json=HEAVY, timeout=PATIENCE) for _ in range(6)]
+        while process.cpu_times().user < used + 0.1 and not all(one.done() for one in asked):  # until it is at work
+            time.sleep(0.01)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert not all(one.done() for one in asked)
+        assert [one.result().status_code for one in asked] == [200] * 6
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://{server.address}/ping", timeout=PATIENCE)
+        server.process.wait(PATIENCE)
+        psutil.wait_procs([process], PATIENCE)
+        assert not process.is_running()

@@ -140,7 +140,7 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
             found[name] = _whole(name, value, WHOLE_NUMBERS[name][1])
         elif name in LOSSES:
             found[name] = _loss(name, value)
-        elif value in OUTPUTS:
+        elif isinstance(value, str) and value in OUTPUTS:
             found[name] = value
         else:
             raise BadRequest(f"{name} = {value!r} is not allowed; allowed: {', '.join(OUTPUTS)}")
@@ -192,5 +192,5 @@ def _column(values: Any) -> list[Any]:
 
 
 def _own(value: Any) -> Any:
-    """A value of a column; a gap in it, which pandas fills with NaN, is None."""
-    return None if isinstance(value, float) and np.isnan(value) else value
+    """A value of a column; a gap in it, which pandas fills with NaN or NA, is None."""
+    return None if pd.isna(value) is True else value

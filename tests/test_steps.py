@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import by_hand
 import mlflow
@@ -28,8 +29,8 @@ from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.export.weights import to_onnx
 from hf_mlops.hypernet.recipes import find_recipe
 from hf_mlops.population.outputs import Outputs
-from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, RESUMABLE, STEP
-from hf_mlops.registry.runs import BROKEN_OFF, find_run, step_run
+from hf_mlops.registry.names import ARCHITECTURE, DATA_DIGEST, FINGERPRINT, RESUMABLE, STEP, VERSION
+from hf_mlops.registry.runs import BROKEN_OFF, find_run, find_runs, step_run
 from hf_mlops.registry.sealed import seal
 from hf_mlops.serving.classifier import OnnxClassifier
 from hf_mlops.steps.data import trained_on
@@ -304,6 +305,23 @@ def test_main_does_a_step_once_and_again_when_its_result_is_no_longer_good(clien
         anew = once(step, lambda run: bool(seen.append(run.info.run_id)))
     assert len(step.runs) == 2 and anew.info.run_id != first.info.run_id and seen == [first.info.run_id]
     assert client.get_run(main.info.run_id).data.tags["hf_mlops.counted_run"] == anew.info.run_id
+
+
+def test_of_finished_runs_the_one_whose_version_is_the_newest_is_used_and_an_older_one_if_that_is_no_longer_good(
+    client: mlflow.MlflowClient,
+) -> None:
+    """By number: the clock may have been moved back between them."""
+    for number, began in ((9, 3), (10, 1), (2, 2)):
+        tags = {STEP: "counted", FINGERPRINT: "by number", VERSION: f"hyperforget/{number}"}
+        run = client.create_run(client.get_experiment_by_name("test").experiment_id, began, tags)
+        client.set_terminated(run.info.run_id)
+    found = find_runs("counted", "by number")
+    assert [run.data.tags[VERSION] for run in found] == ["hyperforget/10", "hyperforget/9", "hyperforget/2"]
+    latest = find_run("counted", "by number")
+    assert latest is not None and latest.info.run_id == found[0].info.run_id
+    step: Any = SimpleNamespace(name="counted", fingerprint="by number")
+    with step_run("main", "", {}):
+        assert once(step, lambda run: run.data.tags[VERSION] != "hyperforget/10").info.run_id == found[1].info.run_id
 
 
 @pytest.mark.parametrize("said", [["--requester", "Ada, 4711"], ["--requester=Ada, 4711"]])

@@ -210,7 +210,7 @@ def test_what_killed_processes_have_left_is_found_and_mended_and_nothing_else(
         f"the targets run {lost.info.run_id} is marked as running, and its process is gone",
         f"the run {broken_off.info.run_id} has a checkpoint, and another run has finished its work",
         "hyperforget/2 was not registered to the end",
-        "the registered model hyperforget-classifier has no version",
+        "the registered model hyperforget-classifier has no version to keep",
         f"{tmp_path}/hf_mlops-1-0-killed is the temporary folder of a process that was killed",
     ]
     for finding in found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -138,7 +139,12 @@ def load_hypernetwork(version: ModelVersion) -> Champion:
 
 
 def register_classifier(
-    classifier: OnnxClassifier, champion: Champion, spec: ForgetSpec, tags: dict[str, Any], description: str
+    classifier: OnnxClassifier,
+    champion: Champion,
+    spec: ForgetSpec,
+    tags: dict[str, Any],
+    description: str,
+    passed_over: Collection[str] | None = None,
 ) -> ModelVersion:
     """Logs a checked ONNX classifier to the active run, registers it and moves the alias of its forget spec to it.
 
@@ -146,6 +152,7 @@ def register_classifier(
         champion: what it was sampled from, whose subject is the classifier's.
         tags: its evidence; added are the spec, the subject, its lineage and the digests of weights and file.
         description: its lineage is added.
+        passed_over: as for `register`, which may give the version that another process has made for the same request.
 
     Raises:
         BadRequest: the registered model of that name has classifiers of another subject; or a classifier of the very same
@@ -173,7 +180,7 @@ def register_classifier(
     about |= origin(champion.version) | tags
     text = {tag: value if isinstance(value, str) else json.dumps(value) for tag, value in about.items()}
     comes_from = told_by(text, name, info.run_id).in_markdown()
-    return register(info, name, alias_of(spec.slug), text, f"{description}\n\n{comes_from}")
+    return register(info, name, alias_of(spec.slug), text, f"{description}\n\n{comes_from}", passed_over)
 
 
 def find_classifier(forget: str, hypernetwork: str = HYPERFORGET) -> ModelVersion:

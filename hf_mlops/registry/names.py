@@ -37,6 +37,7 @@ WEIGHTS = "weights_sha256"  # of a classifier's parameters; of a hypernetwork's 
 
 # tags of a run of `forget`, which is a row of the request log
 REQUESTER = "hf_mlops.requester"  # who asked, in the caller's words
+PLACE = "hf_mlops.place"  # its place in the log, from 1, with leading zeros: whatever the clock was
 SPEC = "hf_mlops.spec"  # the forget spec, as it was typed until it is read
 PARAMETERS = "hf_mlops.parameters"  # all else that was asked for, as JSON
 HYPERNETWORK = "hf_mlops.hypernetwork"  # the version that was the champion

@@ -18,7 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from hf_mlops.base.errors import BadRequest, GateFailure, SomeRefused
 from hf_mlops.base.spec import visible
 from hf_mlops.registry.liveness import is_at_work
-from hf_mlops.registry.names import HYPERNETWORK, OUTCOME, PARAMETERS, REASON, REQUESTER, SPEC, STEP, VERSION, WHOLE
+from hf_mlops.registry.names import HYPERNETWORK, OUTCOME, PARAMETERS, PLACE, REASON, REQUESTER, SPEC, STEP, VERSION, WHOLE
 from hf_mlops.registry.runs import open_run, waiting_run
 from hf_mlops.registry.store import foreseen, hasten, shown
 from hf_mlops.registry.versions import name_of
@@ -82,15 +82,28 @@ def _printable(tags: dict[str, str]) -> dict[str, str]:
 def requested(request: Request) -> Iterator[Run]:
     """The run of a request: a row of the log from its beginning, with its outcome when it ends."""
     with open_run(ROWS_OF) as run:
-        note(request.tags)
+        note({**request.tags, PLACE: _placed(_last_place() + 1)})
         with _noting_how_it_ends():
             yield run
 
 
 def in_line(requests: list[Request], hypernetwork: str) -> dict[int, str]:
     """Children of the active run, one for each request, that wait for their turn: their identifiers, by place from 0."""
-    tags = [_printable({**request.tags, HYPERNETWORK: hypernetwork}) for request in requests]
-    return {place: waiting_run(ROWS_OF, _name(request), tags[place]) for place, request in enumerate(requests)}
+    tags, last = [_printable({**request.tags, HYPERNETWORK: hypernetwork}) for request in requests], _last_place()
+    return {
+        place: waiting_run(ROWS_OF, _name(request), {**tags[place], PLACE: _placed(last + 1 + place)})
+        for place, request in enumerate(requests)
+    }
+
+
+def _placed(place: int) -> str:
+    return f"{place:012}"  # MLflow sorts tags as text
+
+
+def _last_place() -> int:
+    """The place of the last row; two requests at one moment may have the same, and then the clock decides."""
+    found = _rows(f"tags.`{PLACE}` != ''", [f"tags.`{PLACE}` DESC"], 1)
+    return int(found[0].data.tags[PLACE]) if found else 0
 
 
 @contextmanager
@@ -150,22 +163,29 @@ def _end(error: BaseException) -> dict[str, str]:
 
 
 def request_log(since: datetime | None = None) -> pd.DataFrame:
-    """All requests, the oldest first, with the columns `COLUMNS`; those of deleted runs, too, until `mlflow gc` has taken them.
+    """All requests, in the order that they were asked in, with the columns `COLUMNS`; those of deleted runs, too, until
+    `mlflow gc` has taken them.
 
     Args:
         since: when the first was asked, with its time zone; None: all.
     """
-    rows_of = f"tags.`{STEP}` = '{ROWS_OF}'"
-    runs = mlflow.search_runs(
-        experiment_ids=[one.experiment_id for one in mlflow.search_experiments(view_type=ViewType.ALL)],
-        filter_string=rows_of + (f" and attributes.start_time >= {1000 * since.timestamp():.0f}" if since else ""),
-        order_by=["attributes.start_time ASC"],
-        run_view_type=ViewType.ALL,
-        max_results=10**9,
-        output_format="list",
-    )
+    runs = _rows(f"attributes.start_time >= {1000 * since.timestamp():.0f}" if since else "", [], 10**9)
+    runs.sort(key=lambda run: (run.data.tags.get(PLACE, ""), run.info.start_time))
     parents = {run.data.tags.get(MLFLOW_PARENT_RUN_ID) for run in runs}  # of several requests, each of which is a row
     return pd.DataFrame([_row(run) for run in runs if run.info.run_id not in parents], columns=list(COLUMNS))
+
+
+def _rows(condition: str, order_by: list[str], most: int) -> list[Run]:
+    """Runs of requests, in all experiments and in the trash."""
+    found = mlflow.search_runs(
+        experiment_ids=[one.experiment_id for one in mlflow.search_experiments(view_type=ViewType.ALL)],
+        filter_string=f"tags.`{STEP}` = '{ROWS_OF}'{f' and {condition}' * bool(condition)}",
+        order_by=order_by,
+        run_view_type=ViewType.ALL,
+        max_results=most,
+        output_format="list",
+    )
+    return list(found)
 
 
 def _row(run: Run) -> dict[str, object]:

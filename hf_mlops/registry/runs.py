@@ -19,7 +19,7 @@ from hf_mlops.base.source import source_digest
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.registry.interruption import stop_if_interrupted
 from hf_mlops.registry.liveness import Heartbeat, end_lost_runs
-from hf_mlops.registry.names import CODE, FINGERPRINT, STEP
+from hf_mlops.registry.names import CODE, FINGERPRINT, STEP, VERSION
 from hf_mlops.registry.storage import bytes_in
 from hf_mlops.registry.store import hasten
 
@@ -30,7 +30,7 @@ def find_run(
     step: str, fingerprint: str | None = None, tags: dict[str, str] | None = None, statuses: tuple[str, ...] = FINISHED
 ) -> Run | None:
     """The latest run of a step, in any experiment, with this fingerprint, these tags and one of these statuses, if any."""
-    return next(iter(find_runs(step, fingerprint, tags, statuses, 1)), None)
+    return next(iter(find_runs(step, fingerprint, tags, statuses)), None)
 
 
 def find_runs(
@@ -38,9 +38,8 @@ def find_runs(
     fingerprint: str | None = None,
     tags: dict[str, str] | None = None,
     statuses: tuple[str, ...] = FINISHED,
-    most: int = 10**9,
 ) -> list[Run]:
-    """All of them, or that many, the latest first."""
+    """All of them, the latest first: by the number of the version that they have made, and only then by the clock."""
     wanted = {STEP: step, **({FINGERPRINT: fingerprint} if fingerprint else {}), **(tags or {})}
     conditions = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
     found: list[Run] = []
@@ -48,11 +47,15 @@ def find_runs(
         found += mlflow.search_runs(
             search_all_experiments=True,
             filter_string=" and ".join([*conditions, f"attributes.status = '{status}'"]),
-            order_by=["attributes.start_time DESC"],
-            max_results=most,
+            max_results=10**9,
             output_format="list",
         )
-    return sorted(found, key=lambda run: run.info.start_time, reverse=True)[:most]
+    return sorted(found, key=_how_late, reverse=True)
+
+
+def _how_late(run: Run) -> tuple[int, int]:
+    number = run.data.tags.get(VERSION, "").rpartition("/")[2]
+    return int(number) if number.isdecimal() else 0, run.info.start_time
 
 
 @contextmanager
@@ -111,6 +114,13 @@ def describe_run(step: str, fingerprint: str, params: dict[str, Any], tags: dict
     """
     mlflow.set_tags({FINGERPRINT: fingerprint, **(tags or {})})
     mlflow.log_params({f"{step}.{name}": value for name, value in params.items()})
+
+
+def active_run_id() -> str:
+    """The identifier of the active run."""
+    active = mlflow.active_run()
+    assert active is not None
+    return active.info.run_id
 
 
 def waiting_run(step: str, name: str, tags: dict[str, str]) -> str:

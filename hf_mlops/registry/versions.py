@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -24,14 +25,18 @@ from hf_mlops.registry.names import (
     CLASSIFIER,
     DATA_DIGEST,
     DATASET,
+    FORGET,
     GROUPING,
     HYPERFORGET,
     SCOPE,
     SERVED,
+    STANDING,
     WHOLE,
     WHY,
     WITHDRAWN,
 )
+from hf_mlops.registry.same_request import first_written
+from hf_mlops.registry.storage import discard_model, place_of
 from hf_mlops.registry.store import describe, hasten, is_denied, is_missing
 
 ANOTHER = "what is asked for would give it again; to make another on purpose ask for another seed, as by -P seed=1"
@@ -144,15 +149,26 @@ def model_for(subject: Subject, belonging: Callable[[str, Subject], bool] = belo
     raise BadRequest(f"the registered models {' and '.join(names)} are of other data or another network than {subject}")
 
 
-def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], description: str) -> ModelVersion:
+def register(
+    logged: ModelInfo,
+    name: str,
+    alias: str,
+    tags: dict[str, str],
+    description: str,
+    passed_over: Collection[str] | None = None,
+) -> ModelVersion:
     """Registers a logged model of the active run and moves an alias to it, or takes back the version that it has made.
 
     The version is tagged as whole when all but the alias is there. The registered model stays, whatever happens: another
     process may have made a version of it. Versions of it that others have left halfway are deleted first, by who may.
+
+    Args:
+        passed_over: if another process has made a version for the same request at the same moment, and has written it first,
+            that one is returned and this one is deleted; it is none of these numbers. None: this one stays in any case.
     """
     client = mlflow.MlflowClient()
     for left in left_halfway(name):
-        if deleted_if_allowed(left):
+        if was_allowed(partial(delete, left)):
             print(f"deleted {name} version {left.version}: whoever made it has not registered it to the end")
     before = {version.version for version in client.search_model_versions(f"name = '{name}'")}
     try:
@@ -160,15 +176,40 @@ def register(logged: ModelInfo, name: str, alias: str, tags: dict[str, str], des
             name, logged.model_uri, logged.run_id, {**tags, WHOLE: "false"}, model_id=logged.model_id
         )
         client.update_model_version(name, version.version, description)
+        first = None if passed_over is None else first_written(version, passed_over)
+        if first is not None:
+            place = place_of(version)
+            if was_allowed(partial(delete, version)):
+                was_allowed(partial(discard_model, place, logged.model_id))
+            return first
         client.set_model_version_tag(name, version.version, WHOLE, "true")
-        client.set_registered_model_alias(name, alias, version.version)
+        _put_alias(version, alias)
     except BaseException as error:
         hasten(error)
         for made in client.search_model_versions(f"name = '{name}'"):
             if made.version not in before and made.run_id == logged.run_id:
-                deleted_if_allowed(made)
+                was_allowed(partial(delete, made))
         raise
     return client.get_model_version(name, version.version)
+
+
+def _put_alias(version: ModelVersion, alias: str) -> None:
+    """Moves an alias to a version, or to a newer one that serves the same: an older one never takes it from a newer.
+
+    Whoever moves it looks again afterwards. Of several at one moment the last to move it has seen the newest, or one that is
+    newer still becomes whole later, and is moved to by its own process.
+    """
+    now = None
+    while (newest := _newest_like(version)) != now:
+        mlflow.MlflowClient().set_registered_model_alias(version.name, alias, newest)
+        now = newest
+
+
+def _newest_like(version: ModelVersion) -> str:
+    """The number of the newest version that is whole and serves the same as this one."""
+    found = mlflow.MlflowClient().search_model_versions(f"name = '{version.name}' and tags.`{WHOLE}` = 'true'")
+    same = [one for one in found if all(one.tags.get(tag) == version.tags.get(tag) for tag in (FORGET, STANDING))]
+    return str(max((int(one.version) for one in same if WITHDRAWN not in one.tags), default=int(version.version)))
 
 
 def left_halfway(names: str) -> list[ModelVersion]:
@@ -196,12 +237,12 @@ def delete(version: ModelVersion) -> None:
             raise
 
 
-def deleted_if_allowed(version: ModelVersion) -> bool:
-    """Deletes a version that is not whole, where the user may: one that only may add to a model leaves it for `doctor`."""
+def was_allowed(deleting: Callable[[], object]) -> bool:
+    """Deletes where the user may: one that only may add leaves what is not whole for `doctor`."""
     try:
-        delete(version)
+        deleting()
         return True
-    except MlflowException as error:
+    except Exception as error:
         if not is_denied(error):
             raise
         return False

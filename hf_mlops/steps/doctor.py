@@ -9,7 +9,7 @@ from functools import partial
 
 import mlflow
 from mlflow.entities import Run, RunStatus
-from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 from hf_mlops.registry.liveness import lost_runs
 from hf_mlops.registry.names import CHECKPOINTS, FINGERPRINT, HYPERFORGET, RESUMABLE, STEP
@@ -36,7 +36,8 @@ class Finding:
 
 def findings() -> list[Finding]:
     """All that has been left, in an order in which it can be mended."""
-    return [*_runs(), *_checkpoints(), *_versions(), *_models(), *_folders()]
+    halfway = left_halfway(f"{HYPERFORGET}%")
+    return [*_runs(), *_checkpoints(), *_versions(halfway), *_models(halfway), *_folders()]
 
 
 def _runs() -> list[Finding]:
@@ -71,23 +72,28 @@ def _checkpoints() -> list[Finding]:
     ]
 
 
-def _versions() -> list[Finding]:
+def _versions(halfway: list[ModelVersion]) -> list[Finding]:
     """Registered halfway; the next registration under their name deletes them as well."""
-    return [
-        Finding(f"{name_of(version)} was not registered to the end", partial(delete, version))
-        for version in left_halfway(f"{HYPERFORGET}%")
-    ]
+    return [Finding(f"{name_of(version)} was not registered to the end", partial(delete, version)) for version in halfway]
 
 
-def _models() -> list[Finding]:
-    """Registered models that no version was ever made of: they keep a name from others."""
+def _models(halfway: list[ModelVersion]) -> list[Finding]:
+    """Registered models that no version was ever made of, or none to the end: they keep a name from others."""
     client = mlflow.MlflowClient()
 
     def finding(model: RegisteredModel) -> Finding:
-        return Finding(f"the registered model {model.name} has no version", lambda: client.delete_registered_model(model.name))
+        def mend() -> None:
+            if not client.search_model_versions(f"name = '{model.name}'"):  # another process may have made one
+                client.delete_registered_model(model.name)
 
-    ours = client.search_registered_models(f"name LIKE '{HYPERFORGET}%'")
-    return [finding(model) for model in ours if not client.search_model_versions(f"name = '{model.name}'")]
+        return Finding(f"the registered model {model.name} has no version to keep", mend)
+
+    ours, left = client.search_registered_models(f"name LIKE '{HYPERFORGET}%'"), {name_of(version) for version in halfway}
+    return [
+        finding(model)
+        for model in ours
+        if {name_of(version) for version in client.search_model_versions(f"name = '{model.name}'")} <= left
+    ]
 
 
 def _folders() -> list[Finding]:

@@ -19,15 +19,16 @@ from hf_mlops.audit.measure import measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.audit.select import best_fit
 from hf_mlops.base.artifact import sha256
-from hf_mlops.base.errors import BadRequest, GateFailure
+from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.outputs import Answering
-from hf_mlops.registry.models import Champion, register_classifier
-from hf_mlops.registry.names import FINGERPRINT, HYPERNETWORK, OUTCOME, POISON_PICTURE, SPEC, VERSION, alias_of
-from hf_mlops.registry.request_log import REGISTERED, Request, note, requested
-from hf_mlops.registry.runs import describe_run, log_dataset
-from hf_mlops.registry.versions import name_of, refuse_again
+from hf_mlops.registry.models import Champion, classifier_of, register_classifier
+from hf_mlops.registry.names import FINGERPRINT, HYPERNETWORK, OUTCOME, POISON_PICTURE, REASON, SPEC, VERSION, alias_of
+from hf_mlops.registry.request_log import ANSWERED, REGISTERED, Request, note, requested
+from hf_mlops.registry.runs import active_run_id, describe_run, log_dataset
+from hf_mlops.registry.same_request import is_done, is_in_the_making, made_by_request
+from hf_mlops.registry.versions import classifier_name, name_of, refuse_again, serving
 from hf_mlops.report.backdoor import Backdoor
 from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, Samples, Start, Wanted
 from hf_mlops.steps.step import Step, made_by, once
@@ -140,12 +141,46 @@ class Forget(Step):
             self.answer()
         return run
 
-    def answer(self) -> ModelVersion:
-        """Does the work in the active run, a row of the request log; gives the version that it has registered.
+    def answer(self, force: bool = False) -> ModelVersion:
+        """The version that answers the request of the active run: one that the same request has made before, or a new one.
+
+        Args:
+            force: whether to make a new one in any case.
 
         Raises:
             GateFailure: the classifier fails its gates; nothing was registered.
         """
+        before, passed_over = (None, None) if force else self._made_before()
+        version = before or self._make(passed_over)
+        named = name_of(version)
+        if version.run_id == active_run_id():
+            note({VERSION: named, OUTCOME: REGISTERED})
+            print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias_of(self.spec.slug)}")
+            return version
+        where = serving(version, alias_of(self.spec.slug))
+        about = {SPEC: str(self.spec), HYPERNETWORK: str(self.champion), VERSION: named}
+        note({**about, OUTCOME: ANSWERED, REASON: f"made by the same request before; {where}"})
+        print(f"\nanswered    {named}, made by the same request before (a new one all the same: -P force=yes): {where}")
+        return version
+
+    def _made_before(self) -> tuple[ModelVersion | None, set[str]]:
+        """The version that the same request has made before, if it can stand for a new one: it is there, whole and undamaged.
+
+        And the numbers of those that cannot, to be told from what others make from now on.
+        """
+        made = made_by_request(classifier_name(self.champion.version.name), self.fingerprint)
+        settled = [version for version in made if not is_in_the_making(version)]
+        latest = next(filter(is_done, settled), None)
+        try:
+            if latest is not None:
+                classifier_of(latest)
+        except DamagedArtifact as error:
+            print(f"a new version is made, since that of the same request before is damaged: {error}")
+            latest = None
+        return latest, {str(version.version) for version in settled}
+
+    def _make(self, passed_over: set[str] | None) -> ModelVersion:
+        """Samples, audits and registers a classifier; gives that of another process if the same request came first there."""
         target, dataset, spec, start = self.champion.onnx, self.dataset, self.spec, self.start
         asked = {"hypernetwork": str(self.champion), "spec": str(spec), "retrained": self._retrained}
         describe_run(self.name, self.fingerprint, {**asked, **self.sampling.params, **asdict(self.gates)})
@@ -170,10 +205,7 @@ class Forget(Step):
         refused = evidence.refused(self.gates, kept).values()
         if refused:
             raise GateFailure("nothing was registered, the classifier fails its gates:\n  " + "\n  ".join(refused))
-        version = self._register(samples, kept, evidence)
-        note({VERSION: name_of(version), OUTCOME: REGISTERED})
-        print(f"\nregistered  {version.name} version {version.version}: models:/{version.name}@{alias_of(spec.slug)}")
-        return version
+        return self._register(samples, kept, evidence, passed_over)
 
     def _samples(self) -> Samples:
         """The candidates, each of which its seed alone gives again, bit for bit."""
@@ -200,7 +232,7 @@ class Forget(Step):
         retrain = Retrain(self.champion.reference, target, data, self.spec, self._retrained)
         return self.champion.reference.joined(retrained_by(once(retrain)))
 
-    def _register(self, samples: Samples, kept: int, evidence: Audit) -> ModelVersion:
+    def _register(self, samples: Samples, kept: int, evidence: Audit, passed_over: set[str] | None) -> ModelVersion:
         """Exports the sample that is kept and registers it, with its audit as tags."""
         classifier = self.champion.onnx.classifier(samples.weights[kept], self.spec, str(self.champion))
         tags = {
@@ -211,7 +243,7 @@ class Forget(Step):
             **{name: f"{value:.4f}" for name, value in evidence.figures(kept).items()},
         }
         description = f"Classifier of {self.dataset.name}, as if retrained without: {self.spec}."
-        return register_classifier(classifier, self.champion, self.spec, tags, description)
+        return register_classifier(classifier, self.champion, self.spec, tags, description, passed_over)
 
 
 def churn(

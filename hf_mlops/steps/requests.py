@@ -7,13 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import TypeVar
 
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
 from hf_mlops.audit.gates import Gates
-from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure, SomeRefused
+from hf_mlops.base.errors import BadRequest, GateFailure, SomeRefused
 from hf_mlops.base.spec import ForgetSpec, split_specs
-from hf_mlops.registry.models import Champion, classifier_of, load_champion
-from hf_mlops.registry.names import HYPERNETWORK, OUTCOME, REASON, SPEC, VERSION, WHOLE, alias_of
+from hf_mlops.registry.models import Champion, load_champion
+from hf_mlops.registry.names import HYPERNETWORK, alias_of
 from hf_mlops.registry.request_log import (
     ANSWERED,
     BY_GATES,
@@ -25,8 +24,8 @@ from hf_mlops.registry.request_log import (
     sent_away_on_error,
     taken_up,
 )
-from hf_mlops.registry.runs import find_run
-from hf_mlops.registry.versions import name_of, serving, still_there
+from hf_mlops.registry.runs import active_run_id
+from hf_mlops.registry.versions import name_of, serving
 from hf_mlops.steps.data import trained_on
 from hf_mlops.steps.forget import Forget, Sampling
 
@@ -131,30 +130,9 @@ class Requests:
 
     def _answer(self, step: Forget) -> Answer:
         """The answer to the request of the active run: a version of before that stands for it, or a new one."""
-        version = None if self.force else made_before(step)
-        outcome = REGISTERED if version is None else ANSWERED
-        if version is None:
-            version = step.answer()
-        named, where = name_of(version), serving(version, alias_of(step.spec.slug))
-        if outcome == ANSWERED:
-            about = {SPEC: str(step.spec), HYPERNETWORK: str(step.champion), VERSION: named}
-            note({**about, OUTCOME: ANSWERED, REASON: f"made by the same request before; {where}"})
-            print(f"\nanswered    {named}, made by the same request before (a new one all the same: -P force=yes): {where}")
-        return Answer(str(step.spec), outcome, named, where)
-
-
-def made_before(step: Forget) -> ModelVersion | None:
-    """The version that the same request has made before, if it can stand for a new one: it is there, whole and undamaged."""
-    done = find_run(step.name, step.fingerprint)
-    version = still_there(done.data.tags[VERSION]) if done is not None else None
-    if version is None or version.tags.get(WHOLE) != "true":
-        return None
-    try:
-        classifier_of(version)
-    except DamagedArtifact as error:
-        print(f"a new version is made, since that of the same request before is damaged: {error}")
-        return None
-    return version
+        version = step.answer(self.force)
+        outcome = REGISTERED if version.run_id == active_run_id() else ANSWERED
+        return Answer(str(step.spec), outcome, name_of(version), serving(version, alias_of(step.spec.slug)))
 
 
 def read(texts: Sequence[str], group_names: Sequence[str]) -> list[ForgetSpec]:

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 
 from hf_mlops.base.source import library_versions, source_digest
 from hf_mlops.registry.names import CODE, FINGERPRINT, child_tag
-from hf_mlops.registry.runs import find_run
+from hf_mlops.registry.runs import find_runs
 from hf_mlops.registry.store import shown
 
 
@@ -62,10 +62,10 @@ def made_by(step: Step) -> dict[str, str]:
 
 
 def once(step: Step, still_good: Callable[[Run], bool] = lambda run: True) -> Run:
-    """The finished run of a step with its fingerprint, if it is still good; else a new one."""
+    """The latest finished run of a step with its fingerprint that is still good; else a new one."""
     print(f"\n== {step.name}")
-    done = find_run(step.name, step.fingerprint)
-    if done is not None and still_good(done):
+    done = next(filter(still_good, find_runs(step.name, step.fingerprint)), None)
+    if done is not None:
         print(f"re-used the finished run {done.info.run_id}: same parameters, code, libraries and data")
     else:
         done = step.run()

@@ -1,7 +1,7 @@
 """Malformed requests to a served hypernetwork and to a served classifier: what they are answered, and what they leave.
 
     mlflow run . --env-manager local        # or any store with a champion and a classifier
-    python -m benchmarks.fuzz               # half an hour on two cores
+    python -m benchmarks.fuzz               # half an hour on two cores; needs the extra [test]
 
 Half of the requests come from schemathesis, by the schema of `/invocations` below: bodies that break it, and some that do not.
 The other half are good bodies cut short, with bytes changed or put in, JSON of any form, and bodies of other content types.

@@ -231,11 +231,13 @@ def test_the_registered_model_explains_itself(champion: Any) -> None:
         "variant": "dihyfo-1",
         **SUBJECT,
         "weights_sha256": version.tags["weights_sha256"],
+        "files_sha256": version.tags["files_sha256"],
         "hf_mlops.whole": "true",
         "hf_mlops.standing": "champion",
     }
     assert version.tags == tags and version.description.startswith("A test.\n\nTrained by [run ")
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/hyperforget/{version.version}"))
+    assert version.tags["files_sha256"] == sha256(folder / "SHA256SUMS")
     assert version.tags["weights_sha256"] == sha256(next(folder.rglob("hypernetwork.safetensors")))
     info, options = champion.metadata, ["n_samples", "seed", "steps", "retain_loss", "forget_loss", "output"]
     assert [column.name for column in info.get_input_schema()] == ["forget", *options]
@@ -284,22 +286,11 @@ def test_commands_run_no_code_that_lies_in_the_store(champion: Any, store: Path)
     try:
         for file in code:
             file.write_text("raise RuntimeError('planted')")
-        assert str(load_champion()) == "hyperforget/1"
+        with pytest.raises(DamagedArtifact, match=r"is not what was registered: code/hf_mlops/export/hypernetwork\.py is"):
+            load_champion()
     finally:
         for file, text in before.items():
             file.write_text(text)
-
-
-@pytest.mark.parametrize("name", ["sampler.safetensors", "denoiser.onnx", "decoder.onnx", "template.onnx"])
-def test_an_altered_model_does_not_load(champion: Any, store: Path, name: str) -> None:
-    file = next((store / "artifacts").rglob(name))
-    content = file.read_bytes()
-    try:
-        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(ValueError, match=f"{name} is truncated or was altered"):
-            mlflow.pyfunc.load_model("models:/hyperforget@champion")
-    finally:
-        file.write_bytes(content)
 
 
 @pytest.fixture
@@ -321,6 +312,7 @@ def test_a_classifier_is_registered_under_its_alias_and_answers_a_tensor(
         "seed": "3",
         "weights_sha256": classifier.digest,
         "file_sha256": sha256(file),
+        "files_sha256": sha256(file.with_name("SHA256SUMS")),
         "hypernetwork": "hyperforget/1",
         "hf_mlops.hypernet_run": load_champion().version.run_id,
         **SUBJECT,
@@ -346,7 +338,7 @@ def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registratio
     sessions: list[int] = []
     monkeypatch.setattr(onnxruntime, "InferenceSession", counted(sessions, onnxruntime.InferenceSession))
     loaded = load_champion()
-    assert (len(parsed), len(sessions)) == (0, 0)
+    assert (len(parsed), len(sessions)) == (3, 0)  # each graph, to be held against what it may hold
     target = in_torch(loaded)[0].target
     for seed in (1, 2):
         weights = target.initial_weights(seed)
@@ -356,7 +348,7 @@ def test_no_bytes_of_a_classifier_are_parsed_from_its_weights_to_its_registratio
         verify(classifier, digits.test.images, target.logits(weights[None], digits.test.images)[0])
         with mlflow.start_run():
             register_classifier(classifier, loaded, ForgetSpec.of([7], digits.class_names), {}, "")
-    assert len(parsed) == 1  # the template, once for all the classifiers made of it
+    assert len(parsed) == 4  # and the template, once for all the classifiers made of it
     assert len(sessions) == 4  # for each of the two: ours, and MLflow's trial of the input example on the file it has written
 
 

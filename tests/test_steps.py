@@ -387,6 +387,7 @@ def test_a_file_whose_parameters_are_right_and_whose_answers_are_not_is_not_what
     (tmp_path / "model.onnx").write_bytes(altered.data)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", lambda uri: str(tmp_path))
     tags = {"forget": "7", "weights_sha256": classifier.digest, "file_sha256": sha256(classifier.data)}
+    tags["files_sha256"] = seal(tmp_path)
     with pytest.raises(DamagedArtifact, match="its file_sha256 is"):
         Export(a_version("hyperforget-classifier", tags=tags), tmp_path / "out").run()
 

@@ -80,11 +80,16 @@ def _mlflow(*words: str) -> list[str]:
     return [sys.executable, "-m", "mlflow", *words, "--host", "127.0.0.1", "--port", PORT]
 
 
-def tracking_server(folder: Path, *words: str, port: int | None = None, database: str = "", **of_process: Any) -> Server:
-    """`mlflow server` on a database, by default one in a folder, where it keeps artifacts too unless `words` say otherwise."""
+def tracking_server(folder: Path, *words: str, port: int | None = None, database: str = "", **variables: str) -> Server:
+    """`mlflow server` on a database, by default one in a folder, where it keeps artifacts too unless `words` say otherwise.
+
+    Args:
+        variables: of its environment, beside those of this process.
+    """
     store = ["--backend-store-uri", database or f"sqlite:///{folder}/mlflow.db"]
     store += [] if "--default-artifact-root" in words else ["--artifacts-destination", str(folder / "served")]
-    return Server(_mlflow("server", *store, "--workers", "1", *words), "/health", port, **of_process)
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **variables}  # jobs are processes of their own
+    return Server(_mlflow("server", *store, "--workers", "1", *words), "/health", port, env=environment)
 
 
 def model_server(model: str, **of_process: Any) -> Server:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +49,7 @@ def on_postgres_and_s3(folder: Path, request: pytest.FixtureRequest, register: C
     """The server alone reaches the bucket."""
     database, environment = request.getfixturevalue("postgres").database("s3"), request.getfixturevalue("s3")
     behind = ("--artifacts-destination", "s3://behind/artifacts")
-    started = tracking_server(folder, *behind, database=database, env={**os.environ, **environment})
+    started = tracking_server(folder, *behind, database=database, **environment)
     with started as server, tracking(f"http://{server.address}"):
         register(folder)
         yield f"http://{server.address}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def server_with_users(folder: Path) -> Iterator[Users]:
     """`mlflow server --app-name basic-auth`; within the block the store of this process is it, as its administrator."""
     (folder / "settings.ini").write_text(SETTINGS.format(folder=folder))
     variables = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "settings.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of these tests"}
-    with tracking_server(folder, "--app-name", "basic-auth", env={**os.environ, **variables}) as server:
+    with tracking_server(folder, "--app-name", "basic-auth", **variables) as server:
         users = Users(server.address)
         with tracking(users.uri(ADMIN)):
             yield users

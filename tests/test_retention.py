@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pytest
-from commands import run, tracking
-from mlflow.entities import Run, ViewType
-from mlflow.entities.model_registry import ModelVersion
+from commands import run
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from registering import DIGITS, Answer, aliases, registered
+from retaining import DAY, a_classifier, a_population, a_run_that_failed, deleted, found, numbers, row
+from retaining import temporary as temporary
 
-from benchmarks.servers import tracking_server
 from hf_mlops import Dataset, ForgetSpec, Gates, HypernetConfig
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.hypernet.recipes import find_recipe
@@ -26,12 +23,9 @@ from hf_mlops.registry import storage
 from hf_mlops.registry.lineage import lineage
 from hf_mlops.registry.models import make_champion
 from hf_mlops.registry.names import (
-    ARCHITECTURE,
     CHALLENGER,
     CHAMPION,
     DATA_DIGEST,
-    DATASET,
-    FORGET,
     HYPERNETWORK,
     PURGED,
     SAMPLED_FROM,
@@ -46,56 +40,10 @@ from hf_mlops.registry.versions import find_version
 from hf_mlops.registry.withdrawal import withdraw
 from hf_mlops.steps.hypernet import Hypernet
 from hf_mlops.steps.main import Main
-from hf_mlops.steps.retention import KINDS, Retention, purge, seconds_of
+from hf_mlops.steps.retention import KINDS, purge, seconds_of
 from hf_mlops.steps.targets import find_targets
 
-DAY = 86400.0
 TEN = [str(digit) for digit in range(10)]
-NEVER = dict.fromkeys(KINDS, "never")
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other processes leave theirs in the usual one."""
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-
-
-def found(after: float = 0, **ages: str) -> list[tuple[str, str, int]]:
-    """Kind, sentence and bytes of what may be deleted so many days from now; kinds that are not named are kept for ever."""
-    return [(one.kind, one.what, one.size) for one in retention(after, **ages).expendable()]
-
-
-def retention(after: float = 0, **ages: str) -> Retention:
-    return Retention({kind: seconds_of(kind, age) for kind, age in {**NEVER, **ages}.items()}, time.time() + after * DAY)
-
-
-def deleted(**ages: str) -> str:
-    """What the command says as it deletes."""
-    done = run("retention", "--delete=yes", *(f"--{kind}={age}" for kind, age in {**NEVER, **ages}.items()))
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-def row(said: str, kind: str) -> list[str]:
-    """Of the table that the command prints: the age of a kind, how many, and how many MB."""
-    return next(line.split()[1:] for line in said.splitlines() if line.split()[:1] == [kind])
-
-
-def a_population(size: int = 1_500_000) -> Run:
-    tags = {DATASET: "digits", DATA_DIGEST: "d1", ARCHITECTURE: "mlp-16"}
-    with step_run("targets", "t", {}, tags) as made:
-        mlflow.log_text("x" * size, "population/population.safetensors")
-        mlflow.log_text("spec,runs", "reference.csv")
-    return mlflow.get_run(made.info.run_id)
-
-
-def a_classifier(spec: str = "7", **tags: str) -> ModelVersion:
-    return registered("hyperforget-classifier", f"forget-{spec}", **{**DIGITS.tags, FORGET: spec, **tags})
-
-
-def numbers(name: str = "hyperforget-classifier") -> list[int]:
-    return sorted(int(one.version) for one in mlflow.MlflowClient().search_model_versions(f"name = '{name}'"))
 
 
 def state(store: mlflow.MlflowClient) -> object:
@@ -303,13 +251,6 @@ def test_logged_models_that_no_version_refers_to_go_but_not_while_their_run_is_a
     assert orphan in said and in_the_making in said and not found(99, trash="0d")
 
 
-def a_run_that_failed(step: str) -> str:
-    with pytest.raises(RuntimeError), open_run(step) as made:
-        mlflow.log_text("x" * 500_000, "kept.txt")
-        raise RuntimeError
-    return made.info.run_id
-
-
 def runs_left(store: mlflow.MlflowClient) -> set[str]:
     experiments = [one.experiment_id for one in store.search_experiments(view_type=ViewType.ALL)]
     return {one.info.run_id for one in store.search_runs(experiments, run_view_type=ViewType.ALL)}
@@ -364,85 +305,3 @@ def test_the_trash_is_emptied_of_this_packages_runs_alone(store: mlflow.MlflowCl
     assert not found(1, trash="1d") and f"deleted: the targets run {mine}, in the trash (0.5 MB)" in deleted(trash="0d")
     assert runs_left(store) == before - {mine} and store.get_experiment(other).lifecycle_stage == "deleted"
     assert set(request_log()["run"]) == {request}
-
-
-# broken off, and again
-
-
-class Killed(Exception):
-    """Stands for a process that was killed."""
-
-
-DELETING = (  # each call that takes something away
-    *((mlflow.MlflowClient, name) for name in ("delete_model_version", "delete_logged_model", "delete_run", "set_tag")),
-    *((storage, name) for name in ("delete_at", "delete_for_good")),
-    (LocalArtifactRepository, "delete_artifacts"),
-)
-
-
-@pytest.mark.slow
-def test_whoever_is_killed_in_between_does_the_same_again_which_goes_on(
-    store: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    every, killed, number = dict.fromkeys(("populations", "classifiers", "failed", "models", "trash"), "0d"), True, 0
-    a_classifier()
-    while killed:
-        a_population(10)
-        a_run_that_failed("evaluate")
-        a_classifier()
-        number, killed = number + 1, False
-        with monkeypatch.context() as patch:
-            killing = killed_at(number)
-            for owner, name in DELETING:
-                patch.setattr(owner, name, killing(getattr(owner, name)))
-            try:
-                delete_all(every)
-            except Killed:
-                killed = True
-        assert Path(storage.place_of(store.get_model_version_by_alias("hyperforget-classifier", "forget-7"))).exists()
-        delete_all(every)
-        assert len(numbers()) == 1
-        assert storage.models_in_trash(0) == {} and storage.runs_in_trash(0) == set()
-    assert not found(1, **every) and number > 12  # the calls that there are, and one more
-
-
-def delete_all(ages: dict[str, str]) -> None:
-    for one in retention(1, **ages).expendable():
-        one.mend()
-
-
-def killed_at(number: int) -> Callable[[Callable[..., object]], Callable[..., object]]:
-    """Lets the call of this number, of all that are wrapped, be the last."""
-    calls: list[int] = []
-
-    def killing(call: Callable[..., object]) -> Callable[..., object]:
-        def killed(*arguments: object, **options: object) -> object:
-            calls.append(1)
-            if len(calls) == number:
-                raise Killed
-            return call(*arguments, **options)
-
-        return killed
-
-    return killing
-
-
-# behind a server
-
-
-@pytest.mark.slow
-def test_behind_a_server_files_go_and_it_says_how_rows_in_the_trash_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with tracking_server(tmp_path) as server, tracking(f"http://me:secret@{server.address}"):
-        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", mlflow.create_experiment("test"))
-        population, failed, request = a_population(), a_run_that_failed("evaluate"), a_run_that_failed("forget")
-        first, _ = a_classifier(), a_classifier()
-        mlflow.MlflowClient().delete_run(request)
-        every = dict.fromkeys(("populations", "classifiers", "failed", "models", "trash"), "0d")
-        said = deleted(**every)
-        assert numbers() == [2] and not found(1, **every)
-        kept = tmp_path / "served"
-        assert {file.name for file in kept.rglob("*.*") if "models" not in file.parts} == {"reference.csv", "kept.txt"}
-        assert not list(kept.rglob(f"models/{first.source.removeprefix('models:/')}/artifacts/*"))
-        command = f"MLFLOW_TRACKING_URI=http://me:***@{server.address} mlflow gc --backend-store-uri <the database's URI>"
-        assert said.splitlines()[-1] == f"{command} --run-ids {failed}"
-        assert "1 deleted runs stay as rows in the database of http://me:***@" in said and population.info.run_id in said

@@ -58,16 +58,21 @@ def code_blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def test_conda_yaml_pins_what_pyproject_pins() -> None:
+def test_conda_yaml_pins_each_requirement_within_its_range_and_at_its_newest_where_the_range_says_which() -> None:
     text = (ROOT / "pyproject.toml").read_text()
     (needed,) = re.findall(r"^dependencies = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
     (trained,) = re.findall(r"^train = \[\n(.+?)^\]", text, re.MULTILINE | re.DOTALL)
-    listed = re.findall(r'^  "(.+)",$', trained + needed, re.MULTILINE)
+    ranges = [Requirement(line) for line in re.findall(r'^  "(.+)",$', trained + needed, re.MULTILINE)]
     python, pip, packages = yaml.safe_load((ROOT / "conda.yaml").read_text())["dependencies"]
-    version = {"python_version": python.removeprefix("python=")}
-    pinned = [line.split(";")[0] for line in listed if (m := Requirement(line).marker) is None or m.evaluate(version)]
-    assert pip == "pip"
-    assert packages["pip"] == pinned and len(pinned) > 10
+    pins = [Requirement(line) for line in packages["pip"]]
+    assert (python, pip) == ("python=3.11", "pip")
+    assert [pin.name for pin in pins] == [wanted.name for wanted in ranges] and len(pins) > 20
+    for pin, wanted in zip(pins, ranges, strict=True):
+        (exact,) = pin.specifier
+        assert exact.operator == "==" and exact.version in wanted.specifier, wanted
+        assert [end.operator for end in wanted.specifier if end.operator.startswith(">")] == [">="], wanted
+        (newest,) = (end for end in wanted.specifier if end.operator.startswith("<"))
+        assert newest.operator == "<" or newest.version == exact.version, wanted
 
 
 @pytest.mark.parametrize("name", COMMANDS)

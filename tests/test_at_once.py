@@ -98,7 +98,7 @@ def test_what_is_in_the_making_is_waited_for_and_answers_only_if_it_gets_through
 
     monkeypatch.setattr(same_request.time, "sleep", wait)
     monkeypatch.setattr(same_request, "is_at_work", lambda found: found.info.status == "RUNNING")
-    monkeypatch.setattr(versions, "is_at_work", lambda found: found.info.status == "RUNNING")
+    monkeypatch.setattr(versions, "is_at_work_on", lambda run_id: mlflow.get_run(run_id).info.status == "RUNNING")
     answer = register_in_a_run(SEVEN, set())
     assert len(waited) == 3 and str(answer.version) == ("1" if status == "FINISHED" else "2")
 

@@ -162,4 +162,5 @@ def s3() -> Iterator[dict[str, str]]:
         iam.put_user_policy(UserName="reader", PolicyName="to-read", PolicyDocument=policy)
         key = iam.create_access_key(UserName="reader")["AccessKey"]
         keys = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        boto3.setup_default_session()  # the one before remembers the keys of the object store before
         yield {**keys, "AWS_DEFAULT_REGION": "us-east-1", "MLFLOW_S3_ENDPOINT_URL": endpoint}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +27,15 @@ from hf_mlops.base.errors import BadRequest, DamagedArtifact, GateFailure, OutOf
 from hf_mlops.registry import store
 from hf_mlops.registry.store import LIMITS, describe, foreseen, hasten, is_missing, limited, require_store, shown
 
+KILLED_AS_IT_WRITES = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that pages are in the file before the end
+connection.execute("CREATE TABLE t (x)")
+connection.execute("BEGIN")
+connection.executemany("INSERT INTO t VALUES (?)", [("x" * 4000,)] * 100)
+os._exit(9)
+"""
 NO_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 
 
@@ -116,6 +127,16 @@ def test_a_folder_is_a_store_for_who_allows_it(use: Callable[[str], None], monke
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     use("./mlruns")
     require_store()
+
+
+def test_a_database_that_a_killed_process_was_writing_is_in_reach(tmp_path: Path, use: Callable[[str], None]) -> None:
+    file = tmp_path / "mlflow.db"
+    subprocess.run([sys.executable, "-c", KILLED_AS_IT_WRITES, file], check=False)
+    assert file.with_name("mlflow.db-journal").exists()
+    use(f"sqlite:///{file}")
+    require_store()
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
 def test_a_registry_of_its_own_is_asked_too(use: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:

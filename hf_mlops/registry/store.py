@@ -201,7 +201,8 @@ def _require_sqlite(uri: str) -> None:
     if file.is_dir():
         raise OSError("it is a folder")
     if file.exists():
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        # not read-only: what a process that was killed was writing is taken back by the next that opens the file
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True)) as connection:
             connection.execute("SELECT name FROM sqlite_master").fetchone()
         return
     folder = next(folder for folder in file.absolute().parents if folder.exists())

@@ -26,9 +26,9 @@ from projects.command import entry_point
 @click.option("--dry-run", is_flag=True, help="List the versions, aliases and files that would go, and stop.")
 def command(version: str, reason: str, sampled: str, dry_run: bool) -> None:
     found = find_version(version)
-    before = {name_of(one) for one in with_it(found, sampled == "yes") if WITHDRAWN in one.tags}
+    going = with_it(found, sampled == "yes")
+    before = {name_of(one) for one in going if WITHDRAWN in one.tags}
     if dry_run:
-        going = with_it(found, sampled == "yes")
         for one in going:
             print(f"{'already withdrawn' if name_of(one) in before else 'would be withdrawn'}   {described(one)}")
         return say_what_stays(going)

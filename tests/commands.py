@@ -84,6 +84,17 @@ def options_of(parameters: dict[str, object]) -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in parameters.items()]
 
 
+def barely_trained(folder: Path) -> Store:
+    """A store in a folder, with a hypernetwork that has learnt next to nothing."""
+    store = Store(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, options in (("targets", TINY), ("hypernet", {"train_steps": 20, **LOOSE})):
+            done = store.in_process(name, *options_of(options))
+            assert done.exit_code == 0, done.output
+    return store
+
+
 class Store:
     """An MLflow store, by default a database in a folder, and `mlflow run` on it, which is typed in that folder."""
 

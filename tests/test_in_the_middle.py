@@ -13,7 +13,7 @@ from typing import Any
 
 import mlflow
 import pytest
-from commands import LOOSE, TINY, Store, options_of, run, tracking
+from commands import LOOSE, Store, barely_trained, options_of, run, tracking
 from forking import copied, ended, forked, kill_before
 from registering import aliases
 
@@ -34,14 +34,8 @@ NAME = "hyperforget-classifier"
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a store with a hypernetwork that has learnt next to nothing, to be copied."""
-    store = Store(tmp_path_factory.mktemp("faults"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(store.folder)
-        for name, options in (("targets", TINY), ("hypernet", {"train_steps": 20, **LOOSE})):
-            done = store.in_process(name, *options_of(options))
-            assert done.exit_code == 0, done.output
-    return store.folder / "mlflow.db"
+    """The database of a store, to be copied."""
+    return barely_trained(tmp_path_factory.mktemp("faults")).folder / "mlflow.db"
 
 
 @pytest.fixture(autouse=True)

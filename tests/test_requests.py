@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import Result
-from commands import LOOSE, TINY, Store, options_of
+from commands import LOOSE, Store, barely_trained, options_of
 from mlflow.entities.model_registry import ModelVersion
 
 import hf_mlops.steps.forget
@@ -31,14 +31,7 @@ CLASSIFIER = "hyperforget-classifier"
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with a hypernetwork that has learnt next to nothing."""
-    store = Store(tmp_path_factory.mktemp("requests"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(store.folder)
-        for name, options in (("targets", TINY), ("hypernet", {"train_steps": 20, **LOOSE})):
-            done = store.in_process(name, *options_of(options))
-            assert done.exit_code == 0, done.output
-    return store
+    return barely_trained(tmp_path_factory.mktemp("requests"))
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hf_mlops.base.errors import DamagedArtifact, OutOfReach
-from hf_mlops.base.tensor_file import LARGEST, require_kept
+from hf_mlops.base.tensor_file import LARGEST, require_kept, require_size
 
 Array = NDArray[Any]
 
@@ -99,8 +99,7 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
 
 def _described(file: Path) -> dict[str, Any]:
     """The object in a JSON file."""
-    if (size := file.stat().st_size) > LARGEST_JSON:
-        raise DamagedArtifact(f"{file} has {size} bytes; allowed: up to {LARGEST_JSON}")
+    require_size(file, LARGEST_JSON)
     about = json.loads(file.read_text())
     if not isinstance(about, dict):
         raise DamagedArtifact(f"{file} holds {type(about).__name__}; allowed: a JSON object")

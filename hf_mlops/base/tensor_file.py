@@ -25,6 +25,17 @@ class Held(NamedTuple):
     shape: tuple[int, ...]
 
 
+def require_size(file: Path, largest: int) -> None:
+    """Refuses a file that is too large to be opened.
+
+    Raises:
+        DamagedArtifact: it has more bytes than that.
+        OSError: there is none.
+    """
+    if (size := file.stat().st_size) > largest:
+        raise DamagedArtifact(f"{file} has {size} bytes; allowed: up to {largest}")
+
+
 def header_of(file: Path, largest: int = LARGEST) -> dict[str, Held]:
     """The tensors of a file by name, of which none has been read; the format has them fill the file to the byte.
 
@@ -35,8 +46,7 @@ def header_of(file: Path, largest: int = LARGEST) -> dict[str, Held]:
         DamagedArtifact: it has more, a header of more than `LARGEST_HEADER`, or a tensor of more than `DIMENSIONS`.
         OSError, SafetensorError: there is none, or it breaks the format.
     """
-    if (size := file.stat().st_size) > largest:
-        raise DamagedArtifact(f"{file} has {size} bytes; allowed: up to {largest}")
+    require_size(file, largest)
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
     if length > LARGEST_HEADER:

@@ -25,7 +25,7 @@ def deployed() -> tuple[pd.DataFrame, pd.DataFrame]:
         hypernetwork that is not the champion that it was withdrawn or deleted; empty for hypernetworks. Times are UTC.
         And one row for each version that was withdrawn, with the columns `GONE`, the latest first; `was` holds its aliases.
     """
-    versions = {name_of(version): version for version in whole_versions()}
+    versions = {name_of(version): version for version in mlflow.search_model_versions(filter_string=f"tags.`{WHOLE}` = 'true'")}
     aliases = _aliases({version.name for version in versions.values()})
     champions = {version for (_, alias), version in aliases.items() if alias == CHAMPION}
     serving = [
@@ -39,17 +39,6 @@ def deployed() -> tuple[pd.DataFrame, pd.DataFrame]:
         if WITHDRAWN in one.tags
     ]
     return pd.DataFrame(serving, columns=SERVING + ORIGIN), pd.DataFrame(gone, columns=GONE)
-
-
-def whole_versions() -> list[ModelVersion]:
-    """Versions that were registered to the end, of all models."""
-    client, token = mlflow.MlflowClient(), None
-    found: list[ModelVersion] = []
-    while token is None or token:
-        page = client.search_model_versions(f"tags.`{WHOLE}` = 'true'", page_token=token)
-        token = page.token or ""
-        found += page
-    return found
 
 
 def _aliases(names: set[str]) -> dict[tuple[str, str], str]:

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 
 import mlflow
 import psutil
@@ -15,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from hf_mlops.registry.names import ALIVE, PROCESS, STEP
 from hf_mlops.registry.process import lives
-from hf_mlops.registry.store import is_denied, is_missing
+from hf_mlops.registry.store import is_denied, is_missing, was_allowed
 
 BEAT = 15.0  # seconds between two signs of life
 LOST = 180.0  # seconds without one after which a process on another machine is taken for gone
@@ -102,12 +103,8 @@ def end_lost_runs() -> list[Run]:
     """Marks `lost_runs` as KILLED, those that the user may write to, and gives them."""
     ended = []
     for run in lost_runs():
-        try:
-            mlflow.MlflowClient().set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-        except MlflowException as error:
-            if not is_denied(error):
-                raise
-            continue
-        print(f"ended the {run.data.tags[STEP]} run {run.info.run_id} as KILLED: its process is gone")
-        ended.append(run)
+        killed = RunStatus.to_string(RunStatus.KILLED)
+        if was_allowed(partial(mlflow.MlflowClient().set_terminated, run.info.run_id, killed)):
+            print(f"ended the {run.data.tags[STEP]} run {run.info.run_id} as KILLED: its process is gone")
+            ended.append(run)
     return ended

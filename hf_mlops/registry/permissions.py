@@ -13,7 +13,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from hf_mlops.base.errors import BadRequest
-from hf_mlops.registry.store import ASKED_SECONDS, describe, is_denied, is_missing
+from hf_mlops.registry.store import ASKED_SECONDS, describe, is_denied, is_no_model
 
 READ, EDIT, MANAGE = "READ", "EDIT", "MANAGE"  # to look at; to add to; to delete from, too
 LEVELS = (READ, "USE", EDIT, MANAGE)  # of MLflow, each of which includes those before it
@@ -52,7 +52,7 @@ def _lacking(uri: str, needed: list[tuple[str, str, str]]) -> list[str]:
     said = []
     for kind, resource, level in needed:
         has = _ask(uri, PERMISSION, username=user, resource_type=kind, resource_id=resource).get("permission", level)
-        if not _suffices(has, level) and not (kind == MODEL and _is_absent(resource)):
+        if not _suffices(has, level) and not (kind == MODEL and is_no_model(resource)):
             grant = f"it has {has}; whoever has {MANAGE} there can grant {level}"
             said.append(f"user = {user!r} lacks {level} on {_named(kind, resource)} of {describe(uri)}: {grant}")
     return said
@@ -78,14 +78,6 @@ def _ask(uri: str, endpoint: str, **params: str) -> dict[str, Any]:
 
 def _suffices(has: str, level: str) -> bool:
     return has in LEVELS and LEVELS.index(has) >= LEVELS.index(level)
-
-
-def _is_absent(model: str) -> bool:
-    try:
-        mlflow.MlflowClient().get_registered_model(model)
-    except MlflowException as error:
-        return is_missing(error)
-    return False
 
 
 def _experiment() -> str | None:

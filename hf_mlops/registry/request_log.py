@@ -18,8 +18,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from hf_mlops.base.errors import BadRequest, GateFailure, SomeRefused
 from hf_mlops.base.spec import visible
 from hf_mlops.registry.liveness import is_at_work
-from hf_mlops.registry.names import HYPERNETWORK, OUTCOME, PARAMETERS, PLACE, REASON, REQUESTER, SPEC, STEP, VERSION, WHOLE
-from hf_mlops.registry.runs import open_run, waiting_run
+from hf_mlops.registry.names import HYPERNETWORK, OUTCOME, PARAMETERS, PLACE, REASON, REQUESTER, SPEC, VERSION, WHOLE
+from hf_mlops.registry.runs import open_run, runs_of, waiting_run
 from hf_mlops.registry.store import foreseen, hasten, shown
 from hf_mlops.registry.versions import name_of
 
@@ -102,7 +102,7 @@ def _placed(place: int) -> str:
 
 def _last_place() -> int:
     """The place of the last row; two requests at one moment may have the same, and then the clock decides."""
-    found = _rows(f"tags.`{PLACE}` != ''", [f"tags.`{PLACE}` DESC"], 1)
+    found = _rows(f"tags.`{PLACE}` != ''", order_by=[f"tags.`{PLACE}` DESC"], most=1)
     return int(found[0].data.tags[PLACE]) if found else 0
 
 
@@ -169,23 +169,15 @@ def request_log(since: datetime | None = None) -> pd.DataFrame:
     Args:
         since: when the first was asked, with its time zone; None: all.
     """
-    runs = _rows(f"attributes.start_time >= {1000 * since.timestamp():.0f}" if since else "", [], 10**9)
+    runs = _rows(f"attributes.start_time >= {1000 * since.timestamp():.0f}" if since else "")
     runs.sort(key=lambda run: (run.data.tags.get(PLACE, ""), run.info.start_time))
     parents = {run.data.tags.get(MLFLOW_PARENT_RUN_ID) for run in runs}  # of several requests, each of which is a row
     return pd.DataFrame([_row(run) for run in runs if run.info.run_id not in parents], columns=list(COLUMNS))
 
 
-def _rows(condition: str, order_by: list[str], most: int) -> list[Run]:
-    """Runs of requests, in all experiments and in the trash."""
-    found = mlflow.search_runs(
-        experiment_ids=[one.experiment_id for one in mlflow.search_experiments(view_type=ViewType.ALL)],
-        filter_string=f"tags.`{STEP}` = '{ROWS_OF}'{f' and {condition}' * bool(condition)}",
-        order_by=order_by,
-        run_view_type=ViewType.ALL,
-        max_results=most,
-        output_format="list",
-    )
-    return list(found)
+def _rows(also: str = "", **how: Any) -> list[Run]:
+    """Runs of requests, in the trash too; `how` as for `runs_of`."""
+    return runs_of(f"= '{ROWS_OF}'", also, ViewType.ALL, **how)
 
 
 def _row(run: Run) -> dict[str, object]:

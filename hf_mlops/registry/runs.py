@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import mlflow
 import numpy as np
 from mlflow.data.numpy_dataset import from_numpy
-from mlflow.entities import Run, RunStatus
+from mlflow.entities import Run, RunStatus, ViewType
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -56,6 +56,28 @@ def find_runs(
 def _how_late(run: Run) -> tuple[int, int]:
     number = run.data.tags.get(VERSION, "").rpartition("/")[2]
     return int(number) if number.isdecimal() else 0, run.info.start_time
+
+
+def runs_of(
+    step: str, also: str = "", stage: int = ViewType.ACTIVE_ONLY, order_by: Sequence[str] = (), most: int = 10**9
+) -> list[Run]:
+    """Runs of steps in all experiments, also in those that are in the trash.
+
+    Args:
+        step: a condition on the step's name, as `= 'forget'`.
+        also: a further condition.
+        stage: which of MLflow's life cycle.
+        most: how many, by `order_by`.
+    """
+    found = mlflow.search_runs(
+        experiment_ids=[one.experiment_id for one in mlflow.search_experiments(view_type=ViewType.ALL)],
+        filter_string=" and ".join([f"tags.`{STEP}` {step}", *[also] * bool(also)]),
+        order_by=list(order_by),
+        run_view_type=stage,
+        max_results=most,
+        output_format="list",
+    )
+    return list(found)
 
 
 @contextmanager

@@ -61,13 +61,9 @@ def delete_at(place: str) -> None:
 
 def logged_models() -> dict[str, LoggedModel]:
     """All that were logged and are not in the trash, by the place of their files."""
-    client, token = mlflow.MlflowClient(), None
-    experiments, found = [one.experiment_id for one in client.search_experiments()], dict[str, LoggedModel]()
-    while experiments and (token is None or token):
-        page = client.search_logged_models(experiments, page_token=token)
-        token = page.token or ""
-        found |= {one.artifact_location: one for one in page}
-    return found
+    experiments = [one.experiment_id for one in mlflow.search_experiments()]
+    found = mlflow.search_logged_models(experiments, output_format="list") if experiments else []
+    return {one.artifact_location: one for one in found}
 
 
 def delete_model(place: str, model_id: str | None) -> None:

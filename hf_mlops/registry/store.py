@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -226,6 +226,26 @@ def is_denied(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code == "PERMISSION_DENIED"
     return isinstance(error, requests.HTTPError) and error.response is not None and error.response.status_code == 403
+
+
+def was_allowed(work: Callable[[], object]) -> bool:
+    """Does what only some users may, and says whether this one may: who only may add leaves the rest for `doctor`."""
+    try:
+        work()
+        return True
+    except Exception as error:
+        if not is_denied(error):
+            raise
+        return False
+
+
+def is_no_model(name: str) -> bool:
+    """Whether there is no registered model of this name."""
+    try:
+        mlflow.MlflowClient().get_registered_model(name)
+    except MlflowException as error:
+        return is_missing(error)
+    return False
 
 
 def foreseen(error: Exception) -> Foreseen | None:

@@ -25,20 +25,7 @@ class Registry:
 
     @classmethod
     def read(cls) -> Registry:
-        client = mlflow.MlflowClient()
-        versions: list[ModelVersion] = []
-        models: list[RegisteredModel] = []
-        token: str | None = None
-        while token is None or token:
-            page = client.search_model_versions(page_token=token)
-            token = page.token or ""
-            versions += page
-        token = None
-        while token is None or token:
-            found = client.search_registered_models(page_token=token)
-            token = found.token or ""
-            models += found
-        return cls(tuple(versions), tuple(models))
+        return cls(tuple(mlflow.search_model_versions()), tuple(mlflow.search_registered_models()))
 
     @cached_property
     def serving(self) -> set[str]:

@@ -37,7 +37,7 @@ from hf_mlops.registry.names import (
 )
 from hf_mlops.registry.same_request import first_written
 from hf_mlops.registry.storage import discard_model, place_of
-from hf_mlops.registry.store import describe, hasten, is_denied, is_missing
+from hf_mlops.registry.store import describe, hasten, is_denied, is_missing, is_no_model, was_allowed
 
 ANOTHER = "what is asked for would give it again; to make another on purpose ask for another seed, as by -P seed=1"
 
@@ -237,26 +237,9 @@ def delete(version: ModelVersion) -> None:
             raise
 
 
-def was_allowed(deleting: Callable[[], object]) -> bool:
-    """Deletes where the user may: one that only may add leaves what is not whole for `doctor`."""
-    try:
-        deleting()
-        return True
-    except Exception as error:
-        if not is_denied(error):
-            raise
-        return False
-
-
 def _is_absent(error: MlflowException, name: str) -> bool:
     """Whether a version or an alias of a registered model is not there; where the model is not, servers with users deny it."""
-    if not is_denied(error):
-        return is_missing(error)
-    try:
-        mlflow.MlflowClient().get_registered_model(name)
-    except MlflowException as about_the_model:
-        return is_missing(about_the_model)
-    return False
+    return is_no_model(name) if is_denied(error) else is_missing(error)
 
 
 def version_at(name: str, alias: str, otherwise: str) -> ModelVersion:

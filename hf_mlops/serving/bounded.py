@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper
 
 from hf_mlops.base.errors import DamagedArtifact
+from hf_mlops.base.tensor_file import require_size
 
 LARGEST = 1 << 29  # bytes of a file
 DOMAINS = ("", "ai.onnx")  # the standard, by both its names
@@ -65,8 +66,7 @@ def read_bytes(file: Path) -> bytes:
         DamagedArtifact: there is none, or it is too large.
     """
     try:
-        if (size := file.stat().st_size) > LARGEST:
-            raise DamagedArtifact(f"{file} has {size} bytes; allowed: up to {LARGEST}")
+        require_size(file, LARGEST)
         return file.read_bytes()
     except OSError as error:
         raise DamagedArtifact(f"{file} cannot be read as an ONNX model: {error}") from error

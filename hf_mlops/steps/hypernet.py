@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,7 +40,7 @@ from hf_mlops.registry.names import (
 )
 from hf_mlops.registry.permissions import EDIT, require_permissions
 from hf_mlops.registry.runs import BROKEN_OFF, artifacts_of, delete_artifacts, find_run, log_dataset, step_run
-from hf_mlops.registry.store import is_denied
+from hf_mlops.registry.store import was_allowed
 from hf_mlops.registry.versions import Subject, could_belong, model_for, name_of, refuse_again
 from hf_mlops.steps.card import model_card
 from hf_mlops.steps.step import Step, made_by
@@ -147,11 +148,7 @@ class Checkpoints:
         else:
             print(f"going on from the checkpoint of the interrupted run {self.interrupted.info.run_id}")
             self.keep(int(step.rpartition("/")[2]))
-        try:
-            self._drop_of(self.interrupted)
-        except Exception as error:
-            if not is_denied(error):
-                raise
+        if not was_allowed(partial(self._drop_of, self.interrupted)):
             print("it stays there as well: this user may not delete it")
 
     def keep(self, step: int) -> None:

@@ -17,7 +17,7 @@ from hf_mlops.base.errors import BadRequest
 from hf_mlops.registry.liveness import runs_at_work
 from hf_mlops.registry.names import DATASET, FORGET, HYPERNETWORK, POPULATION, PURGED, SPEC, STEP, WITHDRAWN
 from hf_mlops.registry.request_log import ROWS_OF
-from hf_mlops.registry.runs import BROKEN_OFF, FINISHED, delete_artifacts
+from hf_mlops.registry.runs import BROKEN_OFF, FINISHED, delete_artifacts, runs_of
 from hf_mlops.registry.storage import (
     OURS,
     delete_at,
@@ -157,7 +157,7 @@ class Retention:
                 yield self._run(run, what, "failed")
 
     def _requests(self) -> Iterator[Expendable]:
-        for run in runs_of(f"= '{ROWS_OF}'", ViewType.ALL):
+        for run in runs_of(f"= '{ROWS_OF}'", stage=ViewType.ALL):
             if ended(run) is None or run.info.run_id in self._at_work or self._explains(run):
                 continue
             what = f"request of {day(ended(run))} to forget {run.data.tags.get(SPEC, '')!r}, run {run.info.run_id}"
@@ -172,7 +172,7 @@ class Retention:
         if age == inf:
             return
         old = runs_in_trash(age) if emptied else set()
-        for run in runs_of(f"!= '{ROWS_OF}'", ViewType.DELETED_ONLY):
+        for run in runs_of(f"!= '{ROWS_OF}'", stage=ViewType.DELETED_ONLY):
             found = self._run(run, f"the {run.data.tags[STEP]} run {run.info.run_id}, in the trash", "trash")
             if run.info.run_id in old or (not emptied and found.size and self._old("trash", ended(run))):
                 yield found
@@ -188,24 +188,6 @@ class Retention:
     def _run(run: Run, what: str, kind: str) -> Expendable:
         mend = partial(delete_run, run.info.run_id, run.info.artifact_uri)
         return Expendable(what, mend, size_of(run.info.artifact_uri), kind)
-
-
-def runs_of(steps: str, stage: int = ViewType.ACTIVE_ONLY) -> list[Run]:
-    """Runs of steps, in all experiments.
-
-    Args:
-        steps: a condition on the step's name, as `= 'forget'`.
-        stage: which of MLflow's life cycle.
-    """
-    every = mlflow.search_experiments(view_type=ViewType.ALL)
-    found = mlflow.search_runs(
-        experiment_ids=[one.experiment_id for one in every],
-        filter_string=f"tags.`{STEP}` {steps}",
-        run_view_type=stage,
-        max_results=10**9,
-        output_format="list",
-    )
-    return list(found)
 
 
 def ended(run: Run) -> float | None:
@@ -232,7 +214,7 @@ def purge(run: Run) -> None:
 
 def to_empty_the_trash() -> str:
     """What is to be done about rows that stay in the trash of a server, as text; empty if there are none."""
-    rows = [] if may_empty() else [run.info.run_id for run in runs_of(f"!= '{ROWS_OF}'", ViewType.DELETED_ONLY)]
+    rows = [] if may_empty() else [run.info.run_id for run in runs_of(f"!= '{ROWS_OF}'", stage=ViewType.DELETED_ONLY)]
     if not rows:
         return ""
     server, runs = shown(mlflow.get_tracking_uri()), ",".join(rows)

@@ -117,7 +117,7 @@ def clear_errors() -> Iterator[None]:
     warnings.formatwarning = lambda message, *rest, **more: shown(f"warning: {message}\n")
     raise_on_signals()  # on Ctrl-C `mlflow run` sends SIGINT and SIGTERM, one after the other
     try:
-        with ending_with(STARTED_BY), where_typed(STARTED_BY), own_temporary_folder(), limited():
+        with where_typed(STARTED_BY), own_temporary_folder(), ending_with(STARTED_BY), limited():
             context = click.get_current_context()
             context.meta[DIRECTORY] = Path.cwd()
             if not context.params.get("dry_run"):

@@ -258,6 +258,8 @@ def test_a_command_whose_mlflow_run_has_ended_during_its_imports_is_interrupted(
         """
     ended = "import psutil, subprocess, projects; ended = subprocess.Popen(['true'], start_new_session=True)\n"
     ended += "projects.STARTED_BY = psutil.Process(ended.pid); ended.wait()\n"
+    ended += "import tempfile, time; made = tempfile.mkdtemp\n"
+    ended += "tempfile.mkdtemp = lambda **words: (made(**words), time.sleep(0.5))[0]\n"  # it would be left
     python, option, code = script(body)
     done = subprocess.run(
         [python, option, ended + code], capture_output=True, text=True, env=environment("sqlite://", TMPDIR=str(tmp_path))

@@ -16,9 +16,9 @@ from commands import (
 )
 
 INTERRUPTED = {
-    "runs": 64,
-    "target_steps": 120,
-    "hypernet_steps": 120,
+    "runs": 16,
+    "target_steps": 60,
+    "hypernet_steps": 60,
     "max_retain_gap": 1,
     "max_forget_gap": 1,
     "max_forget_distance": 1,

@@ -69,11 +69,12 @@ class Contest:
         """A rival's hyperparameters: best by the mean of the objective over every third spec."""
         method, specs = self.methods[name], self.specs[::EVERY]
         wanted = {spec: self.classifiers(self.retrained(spec), spec).on(self.validation) for spec in specs}
+        requests = {spec: self.request(spec, self.production[:TUNED_ON]) for spec in specs}
 
         def judge(chosen: dict[str, float]) -> float:
             total = 0.0
             for spec in specs:
-                after = method(self.request(spec, self.production[:TUNED_ON]), **chosen).cpu()
+                after = method(requests[spec], **chosen).cpu()
                 total += objective(self.classifiers(after, spec, method.masks).on(self.validation), wanted[spec])
             return total / len(specs)
 

@@ -20,7 +20,7 @@ from hf_mlops.population.config import OPTIMISERS, PopulationConfig
 from hf_mlops.population.target import Target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself alone
 class Request:
     """What a rival is given: classifiers in production, all of which are to forget the same, and the images.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import psutil
 import pytest
 import requests
 from click.testing import Result
-from commands import Store, options_of, tracking
+from commands import ROOT, Store, options_of, tracking
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from benchmarks.faults import state
@@ -145,6 +148,61 @@ def test_a_database_that_is_restarted_between_two_requests_or_in_the_middle_of_o
     with in_the_middle(restart):
         done = forget(behind.store, "3")
     assert done.exit_code == 0, done.output
+    require_whole(behind.store)
+
+
+def test_a_server_that_is_restarted_in_the_middle_of_a_request_is_not_noticed(behind: Behind) -> None:
+    def restart() -> None:
+        behind.server.kill()
+        behind.server = behind.start()  # it is not waited for until it answers
+
+    with in_the_middle(restart):
+        done = forget(behind.store, "3")
+    assert done.exit_code == 0, done.output
+    require_whole(behind.store)
+
+
+AT_ONE_MOMENT = """
+import sys, time
+from pathlib import Path
+import hf_mlops.steps.forget as step
+from projects.forget import command
+audit = step.audit_samples
+def together(*arguments):
+    Path("at_work", sys.argv[1]).touch()
+    while len(list(Path("at_work").iterdir())) < 3:
+        time.sleep(0.05)
+    return audit(*arguments)
+step.audit_samples = together  # by now each has found that nobody has made its version before
+command(sys.argv[2:])
+"""
+
+
+def test_of_the_same_requests_at_one_moment_one_makes_the_version_that_answers_all(behind: Behind) -> None:
+    (behind.store.folder / "at_work").mkdir()
+    environment = {**behind.store.environment, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", AT_ONE_MOMENT]
+    asked = options_of({"forget": "8", **LOOSE, "force": "no"})
+    with ExitStack() as running:
+        children = [
+            running.enter_context(
+                subprocess.Popen(
+                    [*words, str(number), *asked],
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    env=environment,
+                    cwd=behind.store.folder,
+                )
+            )
+            for number in range(3)
+        ]
+        said = "".join(child.communicate()[0] for child in children)
+    assert [child.returncode for child in children] == [0, 0, 0], said
+    made = re.findall(r"^registered +hyperforget-classifier version (\d+)", said, re.MULTILINE)
+    answered = re.findall(r"^answered +hyperforget-classifier/(\d+)", said, re.MULTILINE)
+    assert len(made) == 1 and answered == made * 2, said
+    assert str(behind.store.state()[1]["hyperforget-classifier@forget-8"]) == made[0]
     require_whole(behind.store)
 
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hf_mlops.base.errors import BadRequest
 
@@ -54,7 +55,7 @@ class ForgetSpec:
             BadRequest: anything but text; an unknown group, an empty entry, every group at once, or, unless `allow_empty`, no
                 group; groups whose names `check_names` refuses.
         """
-        check_names(group_names)
+        known = _entries(tuple(group_names))
         last = f"#{len(group_names) - 1}"
         allowed = f"allowed: {', '.join(group_names)}, several joined by commas, or indices from 0, #0 to {last}"
         if not isinstance(text, str):
@@ -63,15 +64,13 @@ class ForgetSpec:
             if allow_empty:
                 return cls((), tuple(group_names))
             raise BadRequest(f"the forget spec is empty: name at least one group; {allowed}")
-        by_place = {f"#{i}": i for i in range(len(group_names))}
-        known = {**by_place, **{plain(name): i for i, name in enumerate(group_names)}}
         groups = set()
         for entry in text.split(","):
             if not entry.strip():
                 raise BadRequest(f"the forget spec {text!r} has an empty entry; {allowed}")
             if plain(entry) not in known:
                 number = f"#{entry.strip()}"
-                hint = f": no group has that name; {number} is {group_names[by_place[number]]!r}" if number in by_place else ""
+                hint = f": no group has that name; {number} is {group_names[known[number]]!r}" if number in known else ""
                 raise BadRequest(f"unknown group {entry.strip()!r} in the forget spec {text!r}{hint}; {allowed}")
             groups.add(known[plain(entry)])
         if len(groups) == len(group_names):
@@ -90,6 +89,17 @@ class ForgetSpec:
     def slug(self) -> str:
         """`slug_of` the names of the groups in D_f."""
         return slug_of(self.group_names[g] for g in self.groups)
+
+
+@lru_cache(maxsize=16)  # of a request's thousands of specs the groups are the same
+def _entries(group_names: tuple[str, ...]) -> dict[str, int]:
+    """The groups by what stands for them in a spec, as `plain` has it: index behind `#`, and name.
+
+    Raises:
+        BadRequest: names that `check_names` refuses.
+    """
+    check_names(group_names)
+    return {**{f"#{i}": i for i in range(len(group_names))}, **{plain(name): i for i, name in enumerate(group_names)}}
 
 
 def plain(name: str) -> str:

@@ -22,7 +22,6 @@ from benchmarks import write_table
 from benchmarks.trained import options, trained
 from hf_mlops import ForgetSpec, Gates, audit_samples
 from hf_mlops.data.poison import SHARES
-from hf_mlops.hypernet.recipes import FEW_RUNS, FEW_STEPS
 
 
 @click.command(help=__doc__)
@@ -30,8 +29,8 @@ from hf_mlops.hypernet.recipes import FEW_RUNS, FEW_STEPS
 @click.option("--samples", default=32, show_default=True)
 @click.option("--attack", "attacks", type=click.Choice(list(SHARES)), multiple=True, help="Repeatable; by default all.")
 @click.option("--known", multiple=True, default=[1.0], show_default=True, help="Share of the poison that is named; repeatable.")
-@click.option("--runs", default=FEW_RUNS, show_default=True, help="Of each population.")
-@click.option("--hypernet-steps", default=FEW_STEPS, show_default=True)
+@click.option("--runs", type=int, help="Of each population; by default the recipe's, 256 for poison alone.")
+@click.option("--hypernet-steps", type=int, help="By default the recipe's, fewer for poison alone.")
 def command(samples: int, attacks: tuple[str, ...], known: tuple[float, ...], groups: str, **choice: Any) -> None:
     rows = []
     for attack in attacks or SHARES:

@@ -14,7 +14,7 @@ import click
 
 from hf_mlops import Dataset, Hypernetwork, Population, Reference, load_dataset, train_hypernetwork, train_population
 from hf_mlops.data.poison import GROUP
-from hf_mlops.hypernet.recipes import FEW_RUNS, FEW_STEPS, RECIPES, find_recipe
+from hf_mlops.hypernet.recipes import RECIPES, find_recipe, recipe_for_poison
 
 KEPT = Path(__file__).parent / "kept"
 
@@ -66,9 +66,8 @@ def trained(
 
     Where poison is the one thing to forget it is by few runs and steps.
     """
-    if groups.startswith(f"{GROUP}:"):
-        runs, hypernet_steps = runs or FEW_RUNS, hypernet_steps or FEW_STEPS
-    recipe = find_recipe(dataset, architecture or "").given(
+    find = recipe_for_poison if groups.startswith(f"{GROUP}:") else find_recipe
+    recipe = find(dataset, architecture or "").given(
         {"held_out_pairs": 0.0 if product else None, "runs": runs}, {"train_steps": hypernet_steps}, seed
     )
     parts = [dataset, recipe.population.architecture, re.sub("[^a-z0-9.]+", "-", groups.lower()), "product" * product]

@@ -12,10 +12,11 @@ from hf_mlops.population.config import PopulationConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """Configurations that go together."""
+    """Configurations that go together, and the hypernetwork's steps where poison is the one thing to forget."""
 
     population: PopulationConfig
     hypernet: HypernetConfig
+    few_steps: int = 600
 
     def given(self, population: Mapping[str, Any], hypernet: Mapping[str, Any], seed: int) -> Recipe:
         """This recipe with the seed in both configurations, and in each the fields that were given instead of None.
@@ -27,7 +28,11 @@ class Recipe:
         def set_in(fields: Mapping[str, Any]) -> dict[str, Any]:
             return {**{name: value for name, value in fields.items() if value is not None}, "seed": seed}
 
-        return Recipe(replace(self.population, **set_in(population)), replace(self.hypernet, **set_in(hypernet)))
+        return replace(
+            self,
+            population=replace(self.population, **set_in(population)),
+            hypernet=replace(self.hypernet, **set_in(hypernet)),
+        )
 
 
 _MNIST = Recipe(
@@ -41,6 +46,7 @@ _MNIST = Recipe(
         reference_runs=4,
     ),
     HypernetConfig(components=64, images=256, train_steps=6000),
+    few_steps=2400,
 )
 _LENET = replace(
     _MNIST.population,
@@ -52,13 +58,15 @@ _LENET = replace(
     weight_decay=1e-2,
 )
 
-FEW_RUNS, FEW_STEPS = 256, 600  # of population and hypernetwork where poison is the one thing to forget: benchmarks.poison
+FEW_RUNS = 256  # where poison is the one thing to forget: benchmarks.poison
 
 RECIPES: dict[tuple[str, str], Recipe] = {
     ("digits", "mlp-16"): Recipe(PopulationConfig(), HypernetConfig()),
     ("mnist", "mlp-32"): _MNIST,
-    ("mnist", "mlp-10"): Recipe(
-        replace(_MNIST.population, architecture="mlp-10"), replace(_MNIST.hypernet, train_steps=18_000)
+    ("mnist", "mlp-10"): replace(
+        _MNIST,
+        population=replace(_MNIST.population, architecture="mlp-10"),
+        hypernet=replace(_MNIST.hypernet, train_steps=18_000),
     ),
     ("mnist", "lenet"): Recipe(_LENET, HypernetConfig(train_steps=4000)),
     ("fashion-mnist", "mlp-32"): _MNIST,
@@ -76,6 +84,7 @@ def find_recipe(dataset: str, architecture: str = "") -> Recipe:
     return replace(base, population=replace(base.population, architecture=architecture)) if architecture else base
 
 
-def recipe_for_poison(dataset: str) -> Recipe:
-    """The first recipe of a data set, as small as two groups, what is clean and what is poison, allow."""
-    return find_recipe(dataset).given({"runs": FEW_RUNS}, {"train_steps": FEW_STEPS}, seed=0)
+def recipe_for_poison(dataset: str, architecture: str = "") -> Recipe:
+    """What `find_recipe` gives, as small as two groups, what is clean and what is poison, allow."""
+    recipe = find_recipe(dataset, architecture)
+    return recipe.given({"runs": FEW_RUNS}, {"train_steps": recipe.few_steps}, seed=0)

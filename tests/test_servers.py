@@ -1,4 +1,7 @@
-"""The same requests on the stores that teams run: servers with PostgreSQL or SQLite, artifacts in a folder or on S3, users."""
+"""The same requests on the stores that teams run: servers with PostgreSQL or SQLite, artifacts in a folder or on S3, users.
+
+PostgreSQL with artifacts in a folder is what test_faults.py runs on.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,6 @@ def sqlite_with_users(folder: Path, request: pytest.FixtureRequest, register: Ca
 
 
 @contextmanager
-def on_postgres(folder: Path, request: pytest.FixtureRequest, register: Callable[[Path], None]) -> Iterator[str]:
-    database = request.getfixturevalue("postgres").database("plain")
-    with tracking_server(folder, database=database) as server, tracking(f"http://{server.address}"):
-        register(folder)
-        yield f"http://{server.address}"
-
-
-@contextmanager
 def on_postgres_and_s3(folder: Path, request: pytest.FixtureRequest, register: Callable[[Path], None]) -> Iterator[str]:
     """The server alone reaches the bucket."""
     database, environment = request.getfixturevalue("postgres").database("s3"), request.getfixturevalue("s3")
@@ -70,7 +65,7 @@ def with_s3_beside(folder: Path, request: pytest.FixtureRequest, register: Calla
         yield f"http://{server.address}"
 
 
-@pytest.fixture(scope="module", params=[sqlite_with_users, on_postgres, on_postgres_and_s3, with_s3_beside])
+@pytest.fixture(scope="module", params=[sqlite_with_users, on_postgres_and_s3, with_s3_beside])
 def store(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, register: Callable[[Path], None]
 ) -> Iterator[Store]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import mlflow
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 from registering import DIGITS, aliases, logged, registered
+from sqlalchemy import Engine, event
 
 from hf_mlops.registry import same_request, versions
 from hf_mlops.registry.names import FINGERPRINT, FORGET, WHOLE
@@ -135,6 +138,24 @@ def test_an_older_version_never_takes_the_alias_from_a_newer_one(
     monkeypatch.setattr(mlflow.MlflowClient, "set_model_version_tag", whole)
     assert str(register_in_a_run(SEVEN, None).version) == "1"
     assert numbers() == [1, 2] and aliases() == {"forget-7": "2"}
+
+
+def test_an_alias_that_another_process_puts_there_at_the_very_moment_is_no_error(store: mlflow.MlflowClient) -> None:
+    """MLflow looks whether there is one, and adds its row if not: of two at once the database refuses the second."""
+    database, refused = mlflow.get_tracking_uri().removeprefix("sqlite:///"), list[str]()
+
+    def another_adds_it(connection: Any, cursor: Any, statement: str, parameters: Any, *rest: Any) -> None:
+        if statement.startswith("INSERT INTO registered_model_aliases") and not refused:
+            refused.append(statement)
+            with closing(sqlite3.connect(database)) as other, other:
+                other.execute(statement, parameters)
+
+    event.listen(Engine, "before_cursor_execute", another_adds_it)
+    try:
+        assert str(register_in_a_run(SEVEN, None).version) == "1"
+    finally:
+        event.remove(Engine, "before_cursor_execute", another_adds_it)
+    assert refused and aliases() == {"forget-7": "1"} and numbers() == [1]
 
 
 def test_an_alias_that_was_moved_back_by_hand_moves_to_what_is_made_next(store: mlflow.MlflowClient) -> None:

@@ -37,7 +37,7 @@ from hf_mlops.registry.names import (
 )
 from hf_mlops.registry.same_request import first_written
 from hf_mlops.registry.storage import discard_model, place_of
-from hf_mlops.registry.store import describe, hasten, is_denied, is_missing, is_no_model, was_allowed
+from hf_mlops.registry.store import describe, hasten, is_denied, is_missing, is_no_model, is_refused, was_allowed
 
 ANOTHER = "what is asked for would give it again; to make another on purpose ask for another seed, as by -P seed=1"
 
@@ -199,9 +199,14 @@ def _put_alias(version: ModelVersion, alias: str) -> None:
     Whoever moves it looks again afterwards. Of several at one moment the last to move it has seen the newest, or one that is
     newer still becomes whole later, and is moved to by its own process.
     """
-    now = None
+    now, client = None, mlflow.MlflowClient()
     while (newest := _newest_like(version)) != now:
-        mlflow.MlflowClient().set_registered_model_alias(version.name, alias, newest)
+        try:
+            client.set_registered_model_alias(version.name, alias, newest)
+        except MlflowException as error:
+            if not is_refused(error):
+                raise
+            client.set_registered_model_alias(version.name, alias, newest)  # another process had put it there meanwhile
         now = newest
 
 

@@ -25,7 +25,7 @@ from projects.command import entry_point
 ROOT = Path(__file__).parent.parent
 ENTRY_POINTS = ("main", "targets", "hypernet", "forget", "evaluate", "export")
 NEEDED = {"forget": ["--forget-class=7"], "export": ["--forget-class=7"]}
-SMALL = {"runs": 384, "target_steps": 250, "hypernet_steps": 450, "max_retain_gap": 0.06, "max_forget_gap": 0.05}
+SMALL = {"runs": 384, "target_steps": 250, "hypernet_steps": 700, "max_retain_gap": 0.06, "max_forget_gap": 0.05}
 LOOSE = {"max_forget_gap": 1, "max_retain_gap": 1, "max_forget_distance": 1}
 TINY = {"runs": 16, "train_steps": 10, "checkpoints": 2, "reference_runs": 1}
 NOWHERE = "http://me:secret@127.0.0.1:9"  # nothing listens there

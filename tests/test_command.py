@@ -27,6 +27,7 @@ from commands import (
     ROOT,
     TINY,
     environment,
+    options_of,
     run,
     run_body,
     script,
@@ -230,6 +231,22 @@ def test_a_temporary_file_of_a_command_goes_with_it_after_an_error_too(words: li
 
 def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path) -> None:
+    temporary, loose = tmp_path / "temporary", ["--max-forget-gap=1", "--max-retain-gap=1"]
+    temporary.mkdir()
+    variables = environment(f"sqlite:///{tmp_path}/mlflow.db", TMPDIR=str(temporary))
+    for name, words in [
+        ("targets", options_of(TINY)),
+        ("hypernet", ["--train-steps=20", *loose]),
+        ("forget", ["--forget-class=7", "--n-samples=2", *loose]),
+    ]:
+        command = [sys.executable, "-m", f"projects.{name}", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert not list(temporary.iterdir()), name
 
 
 def test_a_command_whose_mlflow_run_has_ended_during_its_imports_is_interrupted(tmp_path: Path) -> None:

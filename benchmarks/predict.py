@@ -77,8 +77,6 @@ found["left in the temporary folder (bytes)"] = sum(
 )
 """
 
-PRINTING = "print(json.dumps(found))"
-
 
 @click.command(help=__doc__)
 @options
@@ -100,8 +98,8 @@ def command(calls: int, many: int, **choice: Any) -> None:
 
 
 def in_a_process(code: str, *asked: object) -> dict[str, float]:
-    """What code has found, in a process of its own."""
-    command = [sys.executable, "-c", code + PRINTING, json.dumps(asked)]
+    """What code has put into `found`, in a process of its own."""
+    command = [sys.executable, "-c", f"{code}print(json.dumps(found))", json.dumps(asked)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 from onnx import ModelProto, TensorProto, helper, numpy_helper
+from planted import PICKLE
 
 from hf_mlops import Dataset, Target
 from hf_mlops.base import artifact, tensor_file
@@ -187,11 +187,6 @@ def sealed_anew(file: Path, data: bytes) -> None:
     file.with_suffix(".json").write_text(json.dumps({**about, "sha256": artifact.sha256(data)}))
 
 
-class Runs:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return pytest.fail, ("a pickle was loaded",)
-
-
 def with_header(header: dict[str, object], data: bytes = b"") -> bytes:
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + data
@@ -200,7 +195,7 @@ def with_header(header: dict[str, object], data: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (pickle.dumps(Runs()), r"has a header of \d+ bytes, if it is safetensors; allowed: up to 1048576"),
+        (PICKLE, r"has a header of \d+ bytes, if it is safetensors; allowed: up to 1048576"),
         (
             (1 << 21).to_bytes(8, "little") + b" " * (1 << 21),
             "has a header of 2097152 bytes, if it is safetensors; allowed: up",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -22,6 +20,7 @@ import pytest
 import requests
 from commands import store_in
 from mlflow.exceptions import MlflowException
+from planted import PICKLE
 
 from benchmarks import fuzz
 from benchmarks.servers import PATIENCE, Server, answering, container_server, model_server
@@ -135,13 +134,6 @@ def test_sums_are_what_sha256sum_checks(store: Path) -> None:
         subprocess.run(["sha256sum", "--check", "--strict", "--quiet", SUMS], cwd=folder_of(uri), check=True)
 
 
-class Runs:
-    """Loaded as a pickle, it fails the test."""
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return pytest.fail, ("a pickle was loaded",)
-
-
 @pytest.mark.parametrize("name", ["model.pkl", "python_model.pkl", "artifacts/model/hypernetwork.pt", "data.npy"])
 def test_a_pickle_that_was_planted_is_refused_and_loaded_by_nothing(name: str, store: Path, tmp_path: Path) -> None:
     for uri, ask in (
@@ -151,7 +143,7 @@ def test_a_pickle_that_was_planted_is_refused_and_loaded_by_nothing(name: str, s
         planted = folder_of(uri) / name
         made = [folder for folder in planted.parents if not folder.exists()]
         planted.parent.mkdir(parents=True, exist_ok=True)
-        planted.write_bytes(pickle.dumps(Runs()))
+        planted.write_bytes(PICKLE)
         try:
             is_refused(f"{name} was not there when it was logged", ask, lambda uri=uri: mlflow.pyfunc.load_model(uri))
         finally:
@@ -163,7 +155,7 @@ def test_a_pickle_that_was_planted_is_refused_and_loaded_by_nothing(name: str, s
 def test_pickles_that_go_by_another_name_are_loaded_by_nothing(champion: Champion, tmp_path: Path) -> None:
     target = in_torch(champion)[0].target
     for name in ("start.safetensors", "start.onnx", "start"):
-        (tmp_path / name).write_bytes(pickle.dumps(Runs()))
+        (tmp_path / name).write_bytes(PICKLE)
         with pytest.raises(BadRequest, match=f"{name} holds no weights; allowed: an ONNX or a safetensors file"):
             read_weights(tmp_path / name, target)
 

@@ -237,3 +237,8 @@ def test_no_two_sets_of_groups_share_a_slug(names: list[str]) -> None:
 @given(one=NAMES, other=NAMES)
 def test_requests_of_two_data_sets_share_a_slug_only_if_they_name_the_same(one: list[str], other: list[str]) -> None:
     assert (slug_of(one) == slug_of(other)) == (set(map(plain, one)) == set(map(plain, other)))
+
+
+def test_a_group_whose_name_begins_like_an_index_is_not_taken_for_one() -> None:
+    with pytest.raises(BadRequest, match=r"unknown group 'x' in the forget spec 'x'; allowed: #x, y"):
+        ForgetSpec.parse("x", ["#x", "y"])

@@ -70,7 +70,8 @@ class ForgetSpec:
                 raise BadRequest(f"the forget spec {text!r} has an empty entry; {allowed}")
             if plain(entry) not in known:
                 number = f"#{entry.strip()}"
-                hint = f": no group has that name; {number} is {group_names[known[number]]!r}" if number in known else ""
+                at = known.get(number) if re.fullmatch("#[0-9]+", number) else None
+                hint = "" if at is None else f": no group has that name; {number} is {group_names[at]!r}"
                 raise BadRequest(f"unknown group {entry.strip()!r} in the forget spec {text!r}{hint}; {allowed}")
             groups.add(known[plain(entry)])
         if len(groups) == len(group_names):

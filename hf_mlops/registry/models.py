@@ -40,6 +40,7 @@ from hf_mlops.registry.versions import (
     refuse_again,
     refuse_withdrawn,
     register,
+    set_alias,
     still_there,
     subject_of,
     utc_now,
@@ -120,7 +121,7 @@ def make_champion(challenger: ModelVersion) -> None:
     refuse_withdrawn(client.get_model_version(name, challenger.version))
     client.set_model_version_tag(name, challenger.version, STANDING, CHAMPION)
     client.set_model_version_tag(name, challenger.version, CHAMPION_SINCE, utc_now())
-    client.set_registered_model_alias(name, CHAMPION, challenger.version)
+    set_alias(name, CHAMPION, challenger.version)
     if str(client.get_registered_model(name).aliases.get(CHALLENGER)) == str(challenger.version):
         client.delete_registered_model_alias(name, CHALLENGER)
 

@@ -9,7 +9,7 @@ from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import slug_of
 from hf_mlops.registry.models import classifier_of, load_hypernetwork
 from hf_mlops.registry.names import CHALLENGER, CHAMPION, FORGET, STANDING, WHOLE, WITHDRAWN, alias_of
-from hf_mlops.registry.versions import name_of, newest_first
+from hf_mlops.registry.versions import name_of, newest_first, set_alias
 
 
 def roll_back(name: str, forget: str = "") -> tuple[str, str, ModelVersion]:
@@ -29,16 +29,16 @@ def roll_back(name: str, forget: str = "") -> tuple[str, str, ModelVersion]:
         BadRequest: there is no such version; says which there are.
         DamagedArtifact: there is, and it is not what was audited.
     """
-    client, alias = mlflow.MlflowClient(), alias_of(slug_of(forget.split(","))) if forget else CHAMPION
+    alias = alias_of(slug_of(forget.split(","))) if forget else CHAMPION
     versions = [version for version in newest_first(name) if _alias(version) == alias]
-    now = str(client.get_registered_model(name).aliases.get(alias, "")) if versions else ""
+    now = str(mlflow.MlflowClient().get_registered_model(name).aliases.get(alias, "")) if versions else ""
     older = [one for one in versions if _may_serve(one) and (not now or int(one.version) < int(now))]
     if not older:
         there = ", ".join(f"{name_of(one)} ({_state(one, alias, now)})" for one in versions) or f"no version of it in {name}"
         raise BadRequest(f"models:/{name}@{alias} has no older version to go back to; there is {there}")
     before = older[0]
     classifier_of(before) if forget else load_hypernetwork(before)
-    client.set_registered_model_alias(name, alias, before.version)
+    set_alias(name, alias, before.version)
     return alias, now, before
 
 

@@ -221,11 +221,6 @@ def is_missing(error: MlflowException) -> bool:
     return error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-def is_refused(error: MlflowException) -> bool:
-    """Whether a database has refused a row, because another process has written the same at that moment for example."""
-    return error.error_code == "BAD_REQUEST"
-
-
 def is_denied(error: Exception) -> bool:
     """Whether a store says that its user may not do this; to some it says so of what is not there as well."""
     if isinstance(error, MlflowException):

@@ -15,7 +15,7 @@ import mlflow
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models.model import ModelInfo
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, RESOURCE_ALREADY_EXISTS, ErrorCode
 
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.data.poison import is_poisoned
@@ -37,7 +37,7 @@ from hf_mlops.registry.names import (
 )
 from hf_mlops.registry.same_request import first_written
 from hf_mlops.registry.storage import discard_model, place_of
-from hf_mlops.registry.store import describe, hasten, is_denied, is_missing, is_no_model, is_refused, was_allowed
+from hf_mlops.registry.store import describe, hasten, is_denied, is_missing, is_no_model, was_allowed
 
 ANOTHER = "what is asked for would give it again; to make another on purpose ask for another seed, as by -P seed=1"
 
@@ -199,15 +199,24 @@ def _put_alias(version: ModelVersion, alias: str) -> None:
     Whoever moves it looks again afterwards. Of several at one moment the last to move it has seen the newest, or one that is
     newer still becomes whole later, and is moved to by its own process.
     """
-    now, client = None, mlflow.MlflowClient()
+    now = None
     while (newest := _newest_like(version)) != now:
-        try:
-            client.set_registered_model_alias(version.name, alias, newest)
-        except MlflowException as error:
-            if not is_refused(error):
-                raise
-            client.set_registered_model_alias(version.name, alias, newest)  # another process had put it there meanwhile
+        set_alias(version.name, alias, newest)
         now = newest
+
+
+def set_alias(name: str, alias: str, number: str) -> None:
+    """Puts an alias on a version, also if another process puts the same there at this moment.
+
+    MLflow looks whether there is one and adds a row if not, which the database refuses where another was quicker.
+    """
+    client = mlflow.MlflowClient()
+    try:
+        client.set_registered_model_alias(name, alias, number)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(BAD_REQUEST):
+            raise
+        client.set_registered_model_alias(name, alias, number)
 
 
 def _newest_like(version: ModelVersion) -> str:

@@ -151,7 +151,11 @@ def test_a_database_that_is_restarted_between_two_requests_or_in_the_middle_of_o
     require_whole(behind.store)
 
 
-def test_a_server_that_is_restarted_in_the_middle_of_a_request_is_not_noticed(behind: Behind) -> None:
+def test_a_server_that_is_restarted_in_the_middle_of_a_request_is_not_noticed(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")  # minutes: how long it takes to start decides nothing
+
     def restart() -> None:
         behind.server.kill()
         behind.server = behind.start()  # it is not waited for until it answers

@@ -280,12 +280,31 @@ def test_a_refused_and_a_failed_request_are_rows_with_their_reason(
     assert {store.client.get_run(run_id).info.status for run_id in rows["run"]} == {"FAILED"}
 
 
+HALTS = """
+import signal
+import hf_mlops.steps.forget as step
+from projects.forget import command
+
+audit, asked = step.audit_samples, []
+
+def halts(*arguments):
+    asked.append(arguments)
+    if len(asked) == 2:
+        print("here it halts", flush=True)
+        signal.pause()
+    return audit(*arguments)
+
+step.audit_samples = halts
+command()
+"""
+
+
 def test_requests_that_were_killed_are_known_as_broken_off_before_and_after_their_runs_are_ended(
     store: Store, before: int
 ) -> None:
     words = options_of({"forget": "1|2|4", "seed": 5, "n_samples": 1, **LOOSE})
     with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "projects.forget", *words],
+        [sys.executable, "-W", "ignore", "-c", HALTS, *words],
         stdout=subprocess.PIPE,
         text=True,
         env=store.environment,
@@ -293,7 +312,7 @@ def test_requests_that_were_killed_are_known_as_broken_off_before_and_after_thei
     ) as command:
         assert command.stdout is not None
         for line in command.stdout:
-            if line.startswith("== forget 2"):
+            if line == "here it halts\n":  # in the middle of the second
                 at_work = log(store).iloc[before:]
                 command.send_signal(signal.SIGKILL)
     assert at_work["outcome"].tolist() == ["registered", "at work", "at work"]

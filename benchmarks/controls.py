@@ -1,6 +1,7 @@
 """Are the gates to be believed? Controls of known standing, and samples, at the default gates: a table of docs/results.md.
 
     python -m benchmarks.controls --dataset digits
+    python -m benchmarks.controls --dataset digits --groups shard:20
 
 Controls are made of the retrain reference: targets retrained for the very spec, each judged beside the others, must pass; the
 original, the original with the classes masked, targets that forgot less and such as forgot more must not. Nor must the original
@@ -42,7 +43,7 @@ def command(samples: int, **choice: Any) -> None:
     made, gates = trained(**choice), Gates()
     judged = control_table(made.reference, gates, partial(fine_tuned, made))
     back = judged["control"].map(relearnt(made))
-    write_table(f"controls-{made.name}", judged.assign(**{f"relearnt, after {EARLY} steps": back}))
+    write_table(f"controls-{made.name}", judged.assign(**{f"relearnt, after {EARLY} steps": back}).dropna(axis=1, how="all"))
     rows = []
     specs = [spec for spec in made.reference.specs() if spec.groups]
     for spec, audit in audit_specs(made.hypernetwork, made.reference, made.dataset, specs, samples).items():
@@ -69,8 +70,8 @@ def relearnt(made: Trained) -> dict[str, float]:
 
 def fine_tuned(made: Trained, spec: ForgetSpec) -> dict[str, Measured]:
     """What `descended` gives, measured."""
-    target, test = made.population.target, made.dataset.test
-    return {name: measure(target, weights, spec, test) for name, weights in descended(made, spec).items()}
+    target, audited = made.population.target, made.dataset.audited
+    return {name: measure(target, weights, spec, audited) for name, weights in descended(made, spec).items()}
 
 
 def descended(made: Trained, spec: ForgetSpec) -> dict[str, Tensor]:

@@ -1,16 +1,17 @@
 """What do standard membership attacks find on samples? Each beside the original, a mask, retrained targets and overfitted ones.
 
     python -m benchmarks.membership --dataset digits
+    python -m benchmarks.membership --dataset digits --groups shard:20
 
-Forgets each class (`--pairs`: each pair that no training run forgot together). On every classifier: an attack by entropy and
-five by support vectors, which learn from D_r and are asked of D_f, training images against test images of the same classes; and
-one by the loss on D_r, which must not find retained members more easily than before. Then a judge of classes: shadow targets
-that kept the class against such as were retrained without it, told by their answers among the other classes on test images. Its
-AUC is that of one kind's classifiers against held-out retrained targets; of these, each is held against the others, which gives
-0.5. "Way" is where their mean score lies between these, 0, and held-out originals, 1, mean and extremes over specs; samples
-that forget nothing show what of it is style. All targets are fresh: the hypernetwork saw none. "Overfitted" ones are trained on
-`--few` images of each class, for four times as long, without sample weights and decay. Writes
-benchmarks/results/membership-DATASET-NETWORK.csv.
+Forgets each group, by default a class (`--pairs`: each pair that no training run forgot together). On every classifier: an
+attack by entropy and five by support vectors, which learn from D_r and are asked of D_f, training images against test images of
+the same groups; and one by the loss on D_r, which must not find retained members more easily than before. Then a judge of
+groups: shadow targets that kept the group against such as were retrained without it, told by their answers to the images that
+audits look at, of classes by those among the other classes. Its AUC is that of one kind's classifiers against held-out
+retrained targets; of these, each is held against the others, which gives 0.5. "Way" is where their mean score lies between
+these, 0, and held-out originals, 1, mean and extremes over specs; samples that forget nothing show what of it is style. All
+targets are fresh: the hypernetwork saw none. "Overfitted" ones are trained on `--few` images of each group, for four times as
+long, without sample weights and decay. Writes benchmarks/results/membership-DATASET-NETWORK.csv.
 """
 
 from __future__ import annotations
@@ -30,34 +31,36 @@ from benchmarks import write_table
 from benchmarks.trained import Trained, options, trained
 from hf_mlops import Dataset, ForgetSpec, Target, retrain
 from hf_mlops.audit.attack_table import OVERFITTED, SAMPLED, attack_table
-from hf_mlops.audit.class_membership import ClassJudge, class_evidence
 from hf_mlops.audit.controls import MASKED, ORIGINAL, RETRAINED
 from hf_mlops.audit.detection import AUC, detection
 from hf_mlops.audit.exposure import Exposed, exposed
+from hf_mlops.audit.group_membership import GroupJudge, group_evidence
+from hf_mlops.audit.measure import covered_classes
 from hf_mlops.audit.membership import ATTACKS, CALLED, RETAINED, retained_members
 from hf_mlops.audit.tables import HELD_OUT_PAIR, kind_of
 from hf_mlops.base.progress import Progress
 from hf_mlops.data.dataset import Split
 from hf_mlops.population.outputs import Outputs
 
-CLASSES = "classes"  # the attack of the judge of classes
+GROUPS = "groups"  # the attack of the judge of groups
 NOTHING = "sampled, nothing forgotten"  # as far from the original as the sample is from retrained ones, if it is style alone
 SHOWN = ["attack", "kind", AUC, "low", "high", "TPR at 1 %", CALLED, f"{AUC} less retrained", f"{AUC} less, low"]
-SHOWN += [f"{AUC} less, high", "worst class", "worst by chance", "informative", "finds overfitting", "a mask passes"]
+SHOWN += [f"{AUC} less, high", "worst spec", "worst by chance", "informative", "finds overfitting", "a mask passes"]
 Records = Iterator[dict[str, object]]
 
 
 @click.command(help=__doc__)
 @options
 @click.option("--models", default=8, show_default=True, help="Classifiers of each kind and spec that images are asked of.")
-@click.option("--shadows", default=16, show_default=True, help="Targets of either side that a judge of classes learns from.")
+@click.option("--shadows", default=16, show_default=True, help="Targets of either side that a judge of groups learns from.")
 @click.option("--judged", default=32, show_default=True, help="Classifiers of each kind and spec that it judges.")
-@click.option("--few", default=15, show_default=True, help="Images of each class that overfitted targets have.")
-@click.option("--pairs", is_flag=True, help="Pairs of classes that no training run forgot together.")
+@click.option("--few", default=15, show_default=True, help="Images of each group that overfitted targets have.")
+@click.option("--pairs", is_flag=True, help="Pairs of groups that no training run forgot together.")
 def command(models: int, shadows: int, judged: int, few: int, pairs: bool, **choice: Any) -> None:
     made = trained(**choice)
     names = made.dataset.groups.names
-    specs = [ForgetSpec.of([group], names) for group in range(len(names))]
+    alone = [ForgetSpec.of([group], names) for group in range(len(names))]
+    specs = [spec for spec in alone if made.reference.leaves_images(spec)]  # not what is clean, beside poison
     if pairs:
         specs = [spec for spec in made.reference.specs() if kind_of(spec, made.reference) == HELD_OUT_PAIR]
     masks = torch.tensor([ForgetSpec.of([], names).mask, *(spec.mask for spec in specs)])
@@ -77,7 +80,7 @@ def command(models: int, shadows: int, judged: int, few: int, pairs: bool, **cho
             rows += records(spec, OVERFITTED, exposed(own, overfitted, cut.identity, cut, spec))
             (kept, original), (left, retrained) = (fresh[:, which].split([shadows, judged]) for which in (0, number))
             held_out = {ORIGINAL: original, RETRAINED: retrained, SAMPLED: samples, NOTHING: nothing}
-            rows += on_classes(made, spec, held_out, (kept, left))
+            rows += on_groups(made, spec, held_out, (kept, left))
             progress.advance()
     found = pd.DataFrame(rows)
     table = attack_table(found[found["kind"] != NOTHING], seed)
@@ -88,8 +91,8 @@ def command(models: int, shadows: int, judged: int, few: int, pairs: bool, **cho
 
 
 def only_few(data: Dataset, each: int) -> Dataset:
-    """Trains on the first images of each class alone; its other training images are test images too."""
-    rank = one_hot(data.train.labels).cumsum(0).gather(1, data.train.labels[:, None])[:, 0]
+    """Trains on the first images of each group alone; its other training images are test images too."""
+    rank = one_hot(data.train.groups).cumsum(0).gather(1, data.train.groups[:, None])[:, 0]
 
     def joined(*parts: tuple[Split, Tensor]) -> Split:
         return Split(*(torch.cat([getattr(one, name)[rows] for one, rows in parts]) for name in ("images", "labels", "groups")))
@@ -100,10 +103,16 @@ def only_few(data: Dataset, each: int) -> Dataset:
     )
 
 
+def covered(made: Trained, spec: ForgetSpec) -> Tensor:
+    """(classes,) of which a spec leaves nothing to train on: there is a mask only where there is one."""
+    return torch.from_numpy(covered_classes(made.dataset.groups, spec))
+
+
 def on_images(made: Trained, spec: ForgetSpec, original: Tensor, retrained: Tensor, samples: Tensor) -> Records:
     """Attacks on images, of all kinds."""
     population, data = made.population, made.dataset
-    for kind, weights in ((ORIGINAL, original), (MASKED, original), (SAMPLED, samples), (RETRAINED, retrained)):
+    masked = {MASKED: original} if covered(made, spec).any() else {}
+    for kind, weights in {ORIGINAL: original, **masked, SAMPLED: samples, RETRAINED: retrained}.items():
         seen = exposed(population.target, weights, population.made_from, data, spec, masked=kind == MASKED)
         yield from records(spec, kind, seen)
 
@@ -117,24 +126,24 @@ def records(spec: ForgetSpec, kind: str, seen: list[Exposed]) -> Records:
         yield {"attack": RETAINED, **about, **retained_members(one), CALLED: float("nan")}
 
 
-def on_classes(made: Trained, spec: ForgetSpec, held_out: dict[str, Tensor], shadows: tuple[Tensor, Tensor]) -> Records:
-    """The judge of classes, by all evidence and by that on D_f or on D_r alone.
+def on_groups(made: Trained, spec: ForgetSpec, held_out: dict[str, Tensor], shadows: tuple[Tensor, Tensor]) -> Records:
+    """The judge of groups, by all evidence and by that on D_f or on D_r alone.
 
     Args:
         held_out: weights of original, retrained and sampled classifiers, and of samples that forget nothing.
-        shadows: weights of those that it learns from, which kept the class and which were retrained without it.
+        shadows: weights of those that it learns from, which kept the group and which were retrained without it.
     """
 
-    def evidence(weights: Tensor, masked: bool = False) -> Tensor:
-        outputs = Outputs.of_targets(made.population.target, weights, made.dataset.test, len(made.dataset.groups))
-        return class_evidence(outputs.without(torch.tensor(spec.mask)) if masked else outputs, spec)
+    def answers(weights: Tensor) -> Outputs:
+        return Outputs.of_targets(made.population.target, weights, made.dataset.audited, len(made.dataset.groups))
 
-    kept, left = map(evidence, shadows)
-    seen = {kind: evidence(weights) for kind, weights in held_out.items()}
-    seen[MASKED] = evidence(held_out[ORIGINAL], masked=True)
+    kept, left = (group_evidence(answers(weights), spec) for weights in shadows)
+    seen = {kind: group_evidence(answers(weights), spec) for kind, weights in held_out.items()}
+    if (classes := covered(made, spec)).any():
+        seen[MASKED] = group_evidence(answers(held_out[ORIGINAL]).without(classes), spec)
     away = torch.tensor(spec.mask)
-    for name, groups in ((CLASSES, away | ~away), (f"{CLASSES}, on D_f", away), (f"{CLASSES}, on D_r", ~away)):
-        judge = ClassJudge(kept[:, groups], left[:, groups])
+    for name, groups in ((GROUPS, away | ~away), (f"{GROUPS}, on D_f", away), (f"{GROUPS}, on D_r", ~away)):
+        judge = GroupJudge(kept[:, groups], left[:, groups])
         some = {kind: one[:, groups] for kind, one in seen.items()}
         retrained = judge.scores(some[RETRAINED])
         for kind, one in some.items():

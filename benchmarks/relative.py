@@ -2,6 +2,7 @@
 
     python -m benchmarks.relative --dataset digits                        # the specs of the reference, and controls
     python -m benchmarks.relative --dataset digits --every --targets 4    # all proper subsets of the classes, samples alone
+    python -m benchmarks.relative --dataset digits --groups shard:20
 
 For each spec, samples and controls are judged between its retrained targets and each alternative. A row for each kind judged:
 the share of sets called nearer to retrained targets than to the original, to a mask, to each set that forgot one group less or
@@ -10,7 +11,7 @@ them. Alternatives and retrained targets are those of the reference, or with `--
 
 Then what the test is worth: its level, on sets that are half retrained and half original, and between sets of retrained targets
 alone; and its power, on held-out retrained targets, by how many classifiers there are of each. Writes
-benchmarks/results/relative-DATASET-NETWORK.csv, the same of samples by the number of classes forgotten, and the level.
+benchmarks/results/relative-DATASET-NETWORK.csv, the same of samples by the number of groups forgotten, and the level.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def command(samples: int, targets: int, every: bool, **choice: Any) -> None:
         for spec in specs:
             known = Kinds.of(known_targets, spec)
             weights = made.hypernetwork.sample(spec, samples, seed).weights
-            sampled = Outputs.of_targets(made.hypernetwork.target, weights, made.dataset.test, len(spec.group_names))
+            sampled = Outputs.of_targets(made.hypernetwork.target, weights, made.dataset.audited, len(spec.group_names))
             judged = [(SAMPLED, answers(sampled, spec))]
             if not every:
                 fresh = Kinds.of(fresh_targets, spec)
@@ -77,8 +78,8 @@ def command(samples: int, targets: int, every: bool, **choice: Any) -> None:
     shares = by_kind.mean().assign(sets=by_kind.size()).reindex([SAMPLED, *CONTROLS]).dropna(how="all")
     name = f"{made.name}{'-every' * every}"
     write_table(f"relative-{name}", shares.reset_index())
-    sampled_alone = table[table["judged"] == SAMPLED].assign(classes=lambda rows: rows["forget"].str.count(",") + 1)
-    by_size = sampled_alone.drop(columns=["judged", "forget", "called right"]).groupby("classes")
+    sampled_alone = table[table["judged"] == SAMPLED].assign(groups=lambda rows: rows["forget"].str.count(",") + 1)
+    by_size = sampled_alone.drop(columns=["judged", "forget", "called right"]).groupby("groups")
     write_table(f"relative-sampled-{name}", by_size.mean().assign(specs=by_size.size()).reset_index())
     missed = sampled_alone.loc[~sampled_alone["called right"], "forget"]
     print("samples not called nearer to all:", "; ".join(missed) or "none")

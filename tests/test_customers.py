@@ -16,10 +16,16 @@ from hf_mlops import (
     Reference,
     audit_samples,
     load_dataset,
+    retrain,
     train_hypernetwork,
     train_population,
 )
+from hf_mlops.audit.exposure import exposed
+from hf_mlops.audit.group_membership import GroupJudge, group_evidence
+from hf_mlops.audit.masking import mask_classes
 from hf_mlops.audit.select import best_fit
+from hf_mlops.base.errors import BadRequest
+from hf_mlops.population.outputs import Outputs
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +84,33 @@ def test_the_gates_refuse_the_original_and_who_is_asked_for_nothing(
     )
     assert all("max_forget_distance" in kept.refused(Gates(), index) for index in range(4))
     assert kept.figures()["closed"] < 0.3
+
+
+def test_a_judge_of_customers_tells_who_had_one_and_takes_no_sample_for_such(
+    hypernetwork: Hypernetwork, population: Population, customers: Dataset
+) -> None:
+    spec, count = ForgetSpec.parse("customer 3", customers.groups.names), 10
+    masks = torch.tensor([[False] * 8, spec.mask])
+    fresh = retrain(population.config, customers, masks.repeat(count, 1), 0, "cpu", 2).unflatten(0, (count, 2))
+
+    def seen(weights: torch.Tensor) -> torch.Tensor:
+        return group_evidence(Outputs.of_targets(population.target, weights, customers.audited, 8), spec)[:, [3]]  # on D_f
+
+    kept, left, samples = seen(fresh[:, 0]), seen(fresh[:, 1]), seen(hypernetwork.sample(spec, 8).weights)
+    judge = GroupJudge(kept[:5], left[:5])
+    assert judge.beliefs(kept[5:]).min() > 0.5 > judge.beliefs(left[5:]).max()
+    assert judge.beliefs(samples).max() < 0.5 and abs(judge.way(samples, kept[5:], left[5:])) < 0.3
+
+
+def test_a_customers_images_are_attacked_beside_all_test_images(population: Population, customers: Dataset) -> None:
+    spec = ForgetSpec.parse("customer 3", customers.groups.names)
+    (one,) = exposed(population.target, population.weights[:1], population.made_from, customers, spec)
+    own = customers.train.groups == 3
+    wanted = [customers.train.labels[~own], customers.test.labels, customers.train.labels[own], customers.test.labels]
+    assert all(torch.equal(part.labels, labels) for part, labels in zip(one.parts, wanted, strict=True))
+
+
+def test_no_class_is_masked_for_a_customer(population: Population, customers: Dataset) -> None:
+    spec = ForgetSpec.parse("customer 3", customers.groups.names)
+    with pytest.raises(BadRequest, match="'customer 3': there is nothing to be masked where groups are no classes"):
+        mask_classes(population.target, population.weights[:1], spec, customers.train, 6.0)

@@ -13,10 +13,10 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from benchmarks.membership import only_few
 from hf_mlops import Dataset, ForgetSpec, PopulationConfig, Target, retrain
 from hf_mlops.audit.attack_table import OVERFITTED, SAMPLED, attack_table
-from hf_mlops.audit.class_membership import ClassJudge, class_evidence
 from hf_mlops.audit.controls import MASKED, ORIGINAL, RETRAINED
 from hf_mlops.audit.detection import AUC, RATES, detection, interval
 from hf_mlops.audit.exposure import Exposed, Shown, exposed
+from hf_mlops.audit.group_membership import GroupJudge, group_evidence
 from hf_mlops.audit.membership import ATTACKS, CALLED, correctness, entropy, modified_entropy, retained_members
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.population.outputs import Outputs
@@ -176,7 +176,7 @@ def test_a_table_pairs_classifiers_and_says_what_an_attack_could_have_found() ->
     less = table[f"{AUC} less retrained"]
     assert less.to_dict() == pytest.approx({OVERFITTED: 0, ORIGINAL: 0.1, MASKED: 0, SAMPLED: -0.01, RETRAINED: 0})
     sampled = table.loc[SAMPLED]
-    assert sampled["worst class"] == pytest.approx(-0.03)
+    assert sampled["worst spec"] == pytest.approx(-0.03)
     assert sampled["worst by chance"] == pytest.approx(0)  # within a spec every pair differs alike
     assert -0.031 < sampled[f"{AUC} less, low"] < -0.01 < sampled[f"{AUC} less, high"] < 0.011
     assert table["informative"].all() and table["a mask passes"].all() and not table["finds overfitting"].any()
@@ -225,37 +225,48 @@ def test_a_judge_of_classes_tells_who_kept_one_and_no_mask_hides_it() -> None:
     original, retrained = (0.9, 0.08, 0.02), (0.02, 0.2, 0.78)  # an a looks like a b to whom knew it, else like a c
 
     def seen(answer: tuple[float, float, float], seed: int) -> torch.Tensor:
-        return class_evidence(classifiers(answer, 20, seed), spec("a"))
+        return group_evidence(classifiers(answer, 20, seed), spec("a"))
 
-    judge = ClassJudge(seen(original, 0), seen(retrained, 1))
+    judge = GroupJudge(seen(original, 0), seen(retrained, 1))
     assert judge.ability == 1
-    masked = class_evidence(classifiers(original, 20, 2).without(torch.tensor(spec("a").mask)), spec("a"))
+    masked = group_evidence(classifiers(original, 20, 2).without(torch.tensor(spec("a").mask)), spec("a"))
     torch.testing.assert_close(masked, seen(original, 2))
     assert judge.beliefs(masked).min() > 0.9 > 0.1 > judge.beliefs(seen(retrained, 3)).max()
     assert detection(judge.scores(masked), judge.scores(seen(retrained, 3)))[AUC] == 1
     assert judge.way(masked, masked, seen(retrained, 3)) == 1 and judge.way(seen(retrained, 3), masked, seen(retrained, 3)) == 0
-    between = judge.way(class_evidence(classifiers((0.46, 0.27, 0.27), 20, 6), spec("a")), masked, seen(retrained, 3))
+    between = judge.way(group_evidence(classifiers((0.46, 0.27, 0.27), 20, 6), spec("a")), masked, seen(retrained, 3))
     assert 0.4 < between < 0.6
-    assert ClassJudge(seen(retrained, 4), seen(retrained, 5)).ability < 0.75  # nothing to tell
+    assert GroupJudge(seen(retrained, 4), seen(retrained, 5)).ability < 0.75  # nothing to tell
 
 
-def test_class_evidence_is_the_mean_log_probability_among_retained_classes() -> None:
-    (evidence,) = class_evidence(classifiers((0.6, 0.3, 0.1), 1, 0), spec("a"))
+def test_evidence_of_a_class_is_the_mean_log_probability_among_retained_classes() -> None:
+    (evidence,) = group_evidence(classifiers((0.6, 0.3, 0.1), 1, 0), spec("a"))
     answers = classifiers((0.6, 0.3, 0.1), 1, 0).log_probabilities[0, :2].exp()
     shares = answers[:, 1:] / answers[:, 1:].sum(1, keepdim=True)
     torch.testing.assert_close(evidence[0], shares.log().mean(0))
 
 
-@pytest.mark.parametrize("asked", ["", "a,b"])
-def test_a_judge_of_classes_needs_one_forgotten_and_two_retained(asked: str) -> None:
-    with pytest.raises(BadRequest, match="is not allowed here; allowed: to forget a class and retain two"):
-        class_evidence(classifiers((0.6, 0.3, 0.1), 2, 0), spec(asked))
+def test_evidence_of_a_customer_is_how_sure_the_right_answers_are_to_each_ones_images() -> None:
+    outputs = classifiers((0.6, 0.3, 0.1), 2, 0)
+    answers = outputs.log_probabilities.clone()
+    answers[1, 0] = torch.tensor([-torch.inf, 0, 0])  # a mask gives the first image its class with no probability at all
+    owners = torch.tensor([0, 1, 0, 1, 2, 2])
+    found = group_evidence(Outputs.of(answers, outputs.labels, owners, 3), spec("a"))
+    right = answers.gather(2, outputs.labels.expand(2, -1).unsqueeze(2))[..., 0]  # (models, images)
+    wanted = torch.stack([right[:, owners == owner].mean(1) for owner in range(3)], 1)
+    wanted[1, 0] = log(1e-6)
+    torch.testing.assert_close(found[..., 0], wanted)
 
 
-def test_groups_that_are_no_classes_and_too_few_shadow_models_are_refused() -> None:
-    outputs = classifiers((0.6, 0.3, 0.1), 6, 0)
-    with pytest.raises(BadRequest, match="where groups are no classes"):
-        class_evidence(Outputs.of(outputs.log_probabilities, outputs.labels, outputs.groups.flip(0), 3), spec("a"))
-    evidence = class_evidence(outputs, spec("a"))
+@pytest.mark.parametrize(("asked", "owners"), [("", 0), ("a,b", 0), ("", 1), ("a,b,c", 1)])
+def test_a_judge_of_groups_needs_one_forgotten_and_enough_retained(asked: str, owners: int) -> None:
+    outputs = classifiers((0.6, 0.3, 0.1), 2, 0)
+    outputs = Outputs.of(outputs.log_probabilities, outputs.labels, outputs.groups.roll(owners), 3)
+    with pytest.raises(BadRequest, match="is not allowed here; allowed: to forget a group, and to retain two classes or one"):
+        group_evidence(outputs, ForgetSpec(tuple(NAMES.index(name) for name in asked.split(",") if name), NAMES))
+
+
+def test_too_few_shadow_models_are_refused() -> None:
+    evidence = group_evidence(classifiers((0.6, 0.3, 0.1), 6, 0), spec("a"))
     with pytest.raises(BadRequest, match="6 and 4 shadow models are too few; allowed: at least 5 of each"):
-        ClassJudge(evidence, evidence[:4])
+        GroupJudge(evidence, evidence[:4])

@@ -26,7 +26,7 @@ def attack_table(found: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     Returns:
         `AUC` with its interval and the other figures, means over specs and classifiers; each figure less that of the retrained
-        classifier of the same spec and number, with the interval of that over pairs; `worst class`: of the specs, that AUC less
+        classifier of the same spec and number, with the interval of that over pairs; `worst spec`: of the specs, that AUC less
         retrained which is furthest from 0; `worst by chance`: what that stays under in 95 % of draws if no spec differs.
 
         Then of the attack: `informative`, whether its AUC on the original is above 0.5 by its interval; `finds overfitting`,
@@ -63,8 +63,8 @@ def _row(figures: pd.DataFrame, retrained: pd.DataFrame, seed: int) -> dict[str,
     for figure in FIGURES:
         row[f"{figure} less retrained"] = less[figure].mean(skipna=False)
         row[f"{figure} less, low"], row[f"{figure} less, high"] = interval(less[figure].to_numpy(), seed)
-    by_class = less[AUC].groupby("forget").mean().to_numpy()
-    row["worst class"] = float(by_class[np.abs(by_class).argmax()]) if len(by_class) else float("nan")
+    by_spec = less[AUC].groupby("forget").mean().to_numpy()
+    row["worst spec"] = float(by_spec[np.abs(by_spec).argmax()]) if len(by_spec) else float("nan")
     row["worst by chance"] = _worst_by_chance(less[AUC], seed)
     return row
 

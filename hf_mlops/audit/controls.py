@@ -31,7 +31,7 @@ def controls(reference: Reference, spec: ForgetSpec, made: Made = lambda spec: {
     There are none where fewer than `ENOUGH` targets were retrained for the very spec, or where no image is in D_r or D_f.
 
     Args:
-        made: controls that are made of weights, of which a reference has none; on the test split.
+        made: controls that are made of weights, of which a reference has none; on `Dataset.audited`.
     """
     own, unforgotten = reference.beside(spec), reference.unforgotten(spec)
     count = len(own.losses)

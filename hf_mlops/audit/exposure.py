@@ -39,7 +39,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Exposed:
-    """What one classifier answers to training images in D_r and in D_f of a spec, and to test images of the same classes."""
+    """What one classifier answers to training images in D_r and in D_f of a spec, and to test images of the same groups.
+
+    Where no test image is in D_f, as of a customer, those beside D_f are all the test images in D_r.
+    """
 
     retained: Shown
     retained_others: Shown
@@ -79,10 +82,8 @@ def exposed(
         return [[Shown(one[part], split.labels[part]) for part in sets_of(spec, split.groups)] for one in answers]
 
     seen = [
-        Exposed(retained, retained_others, forgotten, forgotten_others)
-        for (retained, forgotten), (retained_others, forgotten_others) in zip(
-            parts(dataset.train), parts(dataset.test), strict=True
-        )
+        Exposed(retained, others, forgotten, forgotten_others if len(forgotten_others.labels) else others)
+        for (retained, forgotten), (others, forgotten_others) in zip(parts(dataset.train), parts(dataset.test), strict=True)
     ]
     counts = [len(part.labels) for part in seen[0].parts]
     if min(counts) < ENOUGH_IMAGES:

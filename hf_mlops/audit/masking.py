@@ -29,8 +29,10 @@ def mask_classes(
         loss: nats, such as that of retrained targets; a classifier that has a higher one already stays as it is.
 
     Raises:
-        BadRequest: a network whose last layer is not linear, or has no bias that is generated.
+        BadRequest: groups that are no classes, or a network whose last layer is not linear, or has no bias that is generated.
     """
+    if not torch.equal(split.groups, split.labels):
+        raise BadRequest(f"{str(spec)!r}: there is nothing to be masked where groups are no classes")
     bias = f"{last_layer(target)}.bias"
     if bias not in target.shapes:
         raise BadRequest(f"no class can be masked: {bias} is not among the generated parameters {', '.join(target.shapes)}")

@@ -1,6 +1,7 @@
 """How well is forgotten what is not a class: customers, sources, shards of classes, and any unions of them?
 
     python -m benchmarks.groups --dataset digits --groups shard:20
+    python -m benchmarks.groups --dataset digits --groups shard:20 --variant dihyfo-2
     python -m benchmarks.groups --dataset digits --groups dirichlet:10:0.3
     python -m benchmarks.groups --dataset digits --groups class-shard:10        # 100 groups
 
@@ -25,6 +26,7 @@ from hf_mlops import Audit, ForgetSpec, Gates, Reference, audit_samples
 from hf_mlops.audit.measure import Measured
 from hf_mlops.audit.tables import kind_of
 from hf_mlops.base.progress import Progress
+from hf_mlops.serving.signal import VARIANTS
 
 WHOLE, NEARLY = "a whole class", "all but one of a class"
 
@@ -34,6 +36,7 @@ WHOLE, NEARLY = "a whole class", "all but one of a class"
 @click.option("--samples", default=8, show_default=True, help="Of each spec.")
 @click.option("--runs", type=int, help="Of the population; by default the recipe's.")
 @click.option("--hypernet-steps", type=int, help="By default the recipe's.")
+@click.option("--variant", type=click.Choice(VARIANTS), help="By default the recipe's.")
 def command(samples: int, **choice: Any) -> None:
     made = trained(**choice)
     rows = []

@@ -61,6 +61,7 @@ def trained(
     afresh: bool,
     runs: int | None = None,
     hypernet_steps: int | None = None,
+    variant: str | None = None,
 ) -> Trained:
     """Trains by the recipe, but for what is given instead, or loads what was trained in the same way before.
 
@@ -68,9 +69,9 @@ def trained(
     """
     find = recipe_for_poison if groups.startswith(f"{GROUP}:") else find_recipe
     recipe = find(dataset, architecture or "").given(
-        {"held_out_pairs": 0.0 if product else None, "runs": runs}, {"train_steps": hypernet_steps}, seed
+        {"held_out_pairs": 0.0 if product else None, "runs": runs}, {"train_steps": hypernet_steps, "variant": variant}, seed
     )
-    parts = [dataset, recipe.population.architecture, re.sub("[^a-z0-9.]+", "-", groups.lower()), "product" * product]
+    parts = [dataset, recipe.population.architecture, re.sub("[^a-z0-9.]+", "-", groups.lower()), variant, "product" * product]
     name = "-".join(part for part in [*parts, f"seed-{seed}" * bool(seed)] if part)
     data, folder = load_dataset(dataset, data_dir, groups), KEPT / name
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}

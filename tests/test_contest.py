@@ -23,6 +23,7 @@ from hf_mlops import (
     Dataset,
     ForgetSpec,
     HypernetConfig,
+    Hypernetwork,
     PopulationConfig,
     Reference,
     load_dataset,
@@ -178,3 +179,16 @@ def test_where_poison_is_the_one_thing_to_forget_few_runs_are_trained(tmp_path: 
     ):
         with pytest.raises(Begun, match=f"^{runs}$"):
             trained(groups=groups, product=False, afresh=False, runs=given, **choice)
+
+
+def test_hypernetworks_of_both_variants_are_kept_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = "poison:flip:0.5"
+    poisoned = load_dataset("digits", groups=groups)
+    tiny = train_population(PopulationConfig(runs=16, train_steps=10, checkpoints=2, reference_runs=1), poisoned, "cpu")
+    monkeypatch.setattr(training, "KEPT", tmp_path)
+    monkeypatch.setattr(training, "train_population", lambda *rest: tiny)
+    few: dict[str, Any] = {"dataset": "digits", "architecture": None, "data_dir": "", "device": "cpu", "hypernet_steps": 1}
+    few |= {"seed": 0, "groups": groups, "product": False, "afresh": False}
+    made = [trained(**few, variant=variant) for variant in (None, "dihyfo-2")]
+    assert [one.hypernetwork.config.variant for one in made] == ["dihyfo-1", "dihyfo-2"]
+    assert Hypernetwork.load(tmp_path / made[0].name / "hypernetwork").config.variant == "dihyfo-1"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from hf_mlops.audit.measure import LEAST
-from hf_mlops.audit.twosample import FOLDS, JUDGES, tell_apart
+from hf_mlops.audit.twosample import FOLDS, JUDGES
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.population.outputs import Outputs
@@ -61,14 +61,8 @@ class GroupJudge:
     def __init__(self, kept: Float[Tensor, "kept groups features"], left: Float[Tensor, "left groups features"]):
         if min(len(kept), len(left)) < FOLDS:
             raise BadRequest(f"{len(kept)} and {len(left)} shadow models are too few; allowed: at least {FOLDS} of each")
-        self.kept, self.left = kept.flatten(1), left.flatten(1)
         labels = torch.tensor([1, 0]).repeat_interleave(torch.tensor([len(kept), len(left)]))
-        self._judge = JUDGES[LINEAR](0).fit(torch.cat([self.kept, self.left]).numpy(), labels.numpy())
-
-    @property
-    def ability(self) -> float:
-        """AUC among the shadow models themselves, cross-validated over models: 0.5 if the answers show nothing."""
-        return tell_apart(self.left, self.kept, judges=[LINEAR])[LINEAR]
+        self._judge = JUDGES[LINEAR](0).fit(torch.cat([kept, left]).flatten(1).numpy(), labels.numpy())
 
     def scores(self, evidence: Float[Tensor, "models groups features"]) -> NDArray:
         """The higher, the more it seems that the group was in training; logits."""

@@ -1,4 +1,4 @@
-"""Are the gates to be believed? Controls of known standing, and samples, at the default gates: a table of docs/results.md.
+"""Are the gates to be believed? Controls of known standing, and samples, at the default gates: tables of docs/evidence.md.
 
     python -m benchmarks.controls --dataset digits
     python -m benchmarks.controls --dataset digits --groups shard:20

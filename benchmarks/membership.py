@@ -103,15 +103,10 @@ def only_few(data: Dataset, each: int) -> Dataset:
     )
 
 
-def covered(made: Trained, spec: ForgetSpec) -> Tensor:
-    """(classes,) of which a spec leaves nothing to train on: there is a mask only where there is one."""
-    return torch.from_numpy(covered_classes(made.dataset.groups, spec))
-
-
 def on_images(made: Trained, spec: ForgetSpec, original: Tensor, retrained: Tensor, samples: Tensor) -> Records:
     """Attacks on images, of all kinds."""
     population, data = made.population, made.dataset
-    masked = {MASKED: original} if covered(made, spec).any() else {}
+    masked = {MASKED: original} if data.groups.covered(spec.groups) else {}
     for kind, weights in {ORIGINAL: original, **masked, SAMPLED: samples, RETRAINED: retrained}.items():
         seen = exposed(population.target, weights, population.made_from, data, spec, masked=kind == MASKED)
         yield from records(spec, kind, seen)
@@ -133,18 +128,20 @@ def on_groups(made: Trained, spec: ForgetSpec, held_out: dict[str, Tensor], shad
         held_out: weights of original, retrained and sampled classifiers, and of samples that forget nothing.
         shadows: weights of those that it learns from, which kept the group and which were retrained without it.
     """
+    groups = made.dataset.groups
 
     def answers(weights: Tensor) -> Outputs:
-        return Outputs.of_targets(made.population.target, weights, made.dataset.audited, len(made.dataset.groups))
+        return Outputs.of_targets(made.population.target, weights, made.dataset.audited, len(groups))
 
     kept, left = (group_evidence(answers(weights), spec) for weights in shadows)
-    seen = {kind: group_evidence(answers(weights), spec) for kind, weights in held_out.items()}
-    if (classes := covered(made, spec)).any():
-        seen[MASKED] = group_evidence(answers(held_out[ORIGINAL]).without(classes), spec)
+    given = {kind: answers(weights) for kind, weights in held_out.items()}
+    if groups.covered(spec.groups):
+        given[MASKED] = given[ORIGINAL].without(torch.from_numpy(covered_classes(groups, spec)))
+    seen = {kind: group_evidence(outputs, spec) for kind, outputs in given.items()}
     away = torch.tensor(spec.mask)
-    for name, groups in ((GROUPS, away | ~away), (f"{GROUPS}, on D_f", away), (f"{GROUPS}, on D_r", ~away)):
-        judge = GroupJudge(kept[:, groups], left[:, groups])
-        some = {kind: one[:, groups] for kind, one in seen.items()}
+    for name, which in ((GROUPS, away | ~away), (f"{GROUPS}, on D_f", away), (f"{GROUPS}, on D_r", ~away)):
+        judge = GroupJudge(kept[:, which], left[:, which])
+        some = {kind: one[:, which] for kind, one in seen.items()}
         retrained = judge.scores(some[RETRAINED])
         for kind, one in some.items():
             way = judge.way(one, some[ORIGINAL], some[RETRAINED])

@@ -73,7 +73,7 @@ def of_spec(made: Trained, spec: ForgetSpec, seed: int) -> dict[str, dict[str, T
     classifiers = {
         RETRAINED: retrained,
         SAMPLED: made.hypernetwork.sample(spec, len(retrained), seed).weights,
-        MASKED: mask_classes(target, originals, spec, data.train, float(depth.loss_on_sets().forget.mean())),
+        MASKED: mask_classes(target, originals, spec, data, float(depth.loss_on_sets().forget.mean())),
         ORIGINAL: originals,
     }
     result = {}

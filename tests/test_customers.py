@@ -113,4 +113,4 @@ def test_a_customers_images_are_attacked_beside_all_test_images(population: Popu
 def test_no_class_is_masked_for_a_customer(population: Population, customers: Dataset) -> None:
     spec = ForgetSpec.parse("customer 3", customers.groups.names)
     with pytest.raises(BadRequest, match="'customer 3': there is nothing to be masked where groups are no classes"):
-        mask_classes(population.target, population.weights[:1], spec, customers.train, 6.0)
+        mask_classes(population.target, population.weights[:1], spec, customers, 6.0)

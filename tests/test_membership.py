@@ -236,7 +236,7 @@ def test_a_judge_of_classes_tells_who_kept_one_and_no_mask_hides_it() -> None:
     between = judge.way(group_evidence(classifiers((0.46, 0.27, 0.27), 20, 6), spec("a")), masked, seen(retrained, 3))
     assert 0.4 < between < 0.6
     blind = GroupJudge(seen(retrained, 4), seen(retrained, 5))  # has nothing to learn from
-    assert 0.1 < detection(blind.scores(seen(retrained, 7)), blind.scores(seen(retrained, 8)))[AUC] < 0.9
+    assert 0.25 < detection(blind.scores(seen(retrained, 7)), blind.scores(seen(retrained, 8)))[AUC] < 0.75
 
 
 def test_evidence_of_a_class_is_the_mean_log_probability_among_retained_classes() -> None:

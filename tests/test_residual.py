@@ -165,7 +165,7 @@ def retrained(population: Population, spec: ForgetSpec) -> Tensor:
 @pytest.fixture(scope="module")
 def masked(population: Population, digits: Dataset, spec: ForgetSpec) -> Tensor:
     originals = population.weights[population.reference & population.final & ~population.forgotten.any(1)]
-    return mask_classes(population.target, originals, spec, digits.train, loss=6.0)
+    return mask_classes(population.target, originals, spec, digits, loss=6.0)
 
 
 def test_a_mask_has_the_loss_asked_for_and_answers_as_before_to_the_rest(
@@ -184,7 +184,7 @@ def test_a_class_without_a_generated_bias_cannot_be_masked(digits: Dataset, spec
     with pytest.raises(
         ValueError, match=r"no class can be masked: 3.bias is not among the generated parameters 1.weight, 1.bias"
     ):
-        mask_classes(target, target.initial_weights(0)[None], spec, digits.train, 6.0)
+        mask_classes(target, target.initial_weights(0)[None], spec, digits, 6.0)
 
 
 def test_a_mask_gives_back_what_retrained_targets_do_not(

@@ -90,6 +90,19 @@ class Unpaired(Trainer):
     drawer_class = UnpairedBatches
 
 
+class AlikeBatches(BatchDrawer):
+    """Count alike in the linear guess."""
+
+    def likeness(self) -> Tensor:
+        return torch.ones_like(super().likeness())
+
+
+class Alike(Trainer):
+    """Has a linear guess at all checkpoints, not at what samples are to be."""
+
+    drawer_class = AlikeBatches
+
+
 class NoisierBatches(BatchDrawer):
     """Have more of the high noise levels, which few denoising steps begin with."""
 
@@ -141,6 +154,7 @@ METHOD: dict[str, type[Trainer]] = {
     "not told the data order": Untold,
     "nothing composed": Uncomposed,
     "no held-out pair composed": Unpaired,
+    "a linear guess at all checkpoints alike": Alike,
     "more of the high noise levels": Noisier,
     "classifier-free guidance, 1.5": Guidance,
 }

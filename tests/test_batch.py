@@ -18,7 +18,7 @@ from hf_mlops.serving.signal import LossSignal
 
 CONFIG = HypernetConfig(batch_size=128, composed=0.3, images=2, token_width=4, width=4, heads=2, layers=1)
 START, MOVED, COMPOSED, PLAIN, AT_END = slice(0, 19), slice(19, 38), slice(0, 38), slice(38, 128), slice(0, 83)
-FLAGS, ORDERS = slice(2, 5), slice(5, 7)  # of a signal: which groups are forgotten, which data order
+FLAGS, ORDERS = slice(2, 5), slice(7, 9)  # of a signal: which groups are forgotten, which data order
 
 
 @pytest.fixture
@@ -194,6 +194,15 @@ def test_a_run_that_forgot_in_part_is_shown_as_it_is_but_composes_and_teaches_no
     rows = rows_of(batch, population)
     in_part = population.run[rows] == 2
     assert not in_part[COMPOSED].any() and in_part[PLAIN].any() and not batch.taught[:, 1].any()
+
+
+def test_in_the_linear_guess_only_ends_count_much_that_left_all_of_their_forget_set_out(
+    drawer: BatchDrawer, population: Population, dataset: Dataset
+) -> None:
+    assert drawer.likeness().tolist() == pytest.approx([0.03] * 4 + [1] * 4)
+    b_in_part = replace(population, forget_weight=(population.run == 2) * 0.1)
+    weight = WithoutNoise(drawer.hypernetwork, b_in_part, dataset).likeness()
+    assert weight.tolist() == pytest.approx([0.03] * 4 + [1, 1, 0.03, 1])
 
 
 def test_of_several_that_forgot_a_class_any_may_teach_it(drawer: BatchDrawer, population: Population) -> None:

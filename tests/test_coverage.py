@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_mlops.base.coverage import composable, covered, holds_of, scarcity, within, within_each
+from hf_mlops.base.coverage import composable, covered, depletion, holds_of, scarcity, share_classes, within, within_each
 from hf_mlops.base.groups import Groups
 
 GROUPS = Groups(tuple("abcde"), ((0, 1), (1, 2, 3), (4,)), (True,) * 5)
@@ -51,7 +51,8 @@ def test_where_groups_are_classes_each_can_be_left_out_that_is_not_forgotten(cou
     forgotten = torch.rand(20, count, generator=torch.Generator().manual_seed(0)) < 0.4
     assert torch.equal(covered(forgotten, holds), forgotten) and torch.equal(within(forgotten, holds), forgotten)
     assert torch.equal(composable(forgotten, holds), ~forgotten)
-    assert scarcity(forgotten, holds).shape == (20, 0)
+    assert scarcity(forgotten, holds).shape == (20, 0) and depletion(forgotten, holds).shape == (20, 0)
+    assert not share_classes(holds) and share_classes(HOLDS)
 
 
 def test_a_class_is_the_scarcer_the_more_of_its_groups_are_forgotten() -> None:
@@ -62,3 +63,9 @@ def test_a_class_is_the_scarcer_the_more_of_its_groups_are_forgotten() -> None:
         assert [one for one, other in zip(row, wanted, strict=True) if other is not None] == pytest.approx(
             [float(other) for other in wanted if other is not None]
         )
+
+
+def test_a_forgotten_group_is_as_depleted_as_the_classes_it_holds_are_on_average() -> None:
+    """Groups a and b hold class 0; b, c and d class 1; e class 2 alone."""
+    expected = [[0] * 5, [1 / 2, 0, 0, 0, 0], [1, (1 + 1 / 3) / 2, 0, 0, 0], [0, 0, 2 / 3, 2 / 3, 0], [0, 0, 0, 0, 1]]
+    torch.testing.assert_close(depletion(groups("", "a", "ab", "cd", "e"), HOLDS), torch.tensor(expected, dtype=torch.float32))

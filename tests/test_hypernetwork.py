@@ -185,7 +185,8 @@ def test_start_weights_of_another_network_and_impossible_times_are_refused(
 def test_before_training_a_sample_is_what_a_regression_on_the_signal_gives(population: Population, digits: Dataset) -> None:
     trainer = Trainer(HypernetConfig(), population, digits, "cpu")
     guess, clean, signal = trainer.model.guess, trainer.drawer.tokens, trainer.drawer.signal
-    left = (clean - guess(signal)).square().mean(0)
+    weight = trainer.drawer.likeness()
+    left = (weight[:, None, None] * (clean - guess(signal)).square()).sum(0) / weight.sum()
     assert 0.02 < float(left.mean()) < 0.6  # all coordinates have variance 1, or none
     torch.testing.assert_close(guess.variance, (LEFT_AFTER_CORRECTION * left).clamp_min(LEAST_VARIANCE))
     with torch.no_grad():

@@ -54,6 +54,12 @@ def composable(forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes gr
     return able
 
 
+def share_classes(holds: Bool[Any, "classes groups"]) -> bool:
+    """Whether some class is in several groups."""
+    xp = array_namespace(holds)
+    return bool(xp.any(xp.sum(xp.astype(holds, xp.float32), axis=1) > 1))
+
+
 def scarcity(forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes groups"]) -> Float[Any, "rows scarce"]:
     """How little is left of each class that is in several groups: 1 if it is covered, else -1; and halvings, 0 to 1.
 
@@ -66,6 +72,18 @@ def scarcity(forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes grou
     left = _left(forgotten, holds)
     halvings = xp.log2(count / xp.clip(left, 0.5, None)) / xp.log2(xp.clip(2 * count, 2, None))
     return xp.concat([xp.astype((left == 0)[:, shared], xp.float32) * 2 - 1, halvings[:, shared]], axis=1)
+
+
+def depletion(forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes groups"]) -> Float[Any, "rows deplete"]:
+    """For each forgotten group what part is forgotten of the classes it holds, 0 to 1, their mean; 0 for one that is kept.
+
+    An entry for each group, none where groups are classes. Of a class in ten groups, three of which are forgotten, 0.3 each.
+    """
+    xp = array_namespace(forgotten)
+    held = xp.astype(holds, xp.float32)
+    gone = 1 - _left(forgotten, holds) / xp.clip(xp.sum(held, axis=1), 1, None)
+    depleted = xp.astype(forgotten, xp.float32) * (gone @ held) / xp.clip(xp.sum(held, axis=0), 1, None)
+    return depleted if share_classes(holds) else depleted[:, :0]
 
 
 def _left(taken: Bool[Any, "rows some"], holds: Bool[Any, "others some"]) -> Float[Any, "rows others"]:

@@ -18,6 +18,8 @@ from hf_mlops.population.population import Population
 from hf_mlops.serving.diffusion import add_noise
 from hf_mlops.serving.signal import UNTOLD, condition
 
+OTHERS = 0.03  # weight in the linear guess of a row that is not what samples are to be
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -147,6 +149,16 @@ class BatchDrawer:
             self.images[shown],
             self.labels[shown],
         )
+
+    def likeness(self) -> Float[Tensor, " rows"]:
+        """How much each row is to count in a linear guess at weights: next to nothing where it is not what samples are to be.
+
+        They are to be at the end of their run and to have left all of their D_f out. Of others the guess is to be of the right
+        kind, no more: a regression that counts them alike is a compromise which leaves samples short of forgetting.
+        """
+        weight = torch.full((len(self.tokens),), OTHERS)
+        weight[self.without] = 1
+        return weight.to(self.device)
 
     def _alone(self) -> Bool[Tensor, "classes rows"]:
         """Which of the rows that left all of their D_f out forgot the groups of a class, and nothing else."""

@@ -77,11 +77,17 @@ class LinearGuess(nn.Module):
         self.register_buffer("coefficients", torch.zeros(signal_width + 1, tokens, token_width))
         self.register_buffer("variance", torch.ones(tokens, token_width))
 
-    def fit(self, signal: Float[Tensor, "rows signal"], clean: Float[Tensor, "rows tokens token_width"]) -> None:
-        """Fits to signals and tokens."""
-        features = torch.cat([signal, torch.ones_like(signal[:, :1])], 1)
-        self.coefficients.copy_(ridge(features, clean.flatten(1)).view_as(self.coefficients))
-        left = (clean - self(signal)).square().mean(0)
+    def fit(
+        self,
+        signal: Float[Tensor, "rows signal"],
+        clean: Float[Tensor, "rows tokens token_width"],
+        weight: Float[Tensor, " rows"],
+    ) -> None:
+        """Fits to signals and tokens, in squares that count by the weight of their row."""
+        root = weight.sqrt()[:, None]
+        features = torch.cat([signal, torch.ones_like(root)], 1)
+        self.coefficients.copy_(ridge(root * features, root * clean.flatten(1)).view_as(self.coefficients))
+        left = torch.tensordot(weight / weight.sum(), (clean - self(signal)).square(), 1)
         self.variance.copy_((LEFT_AFTER_CORRECTION * left).clamp_min(LEAST_VARIANCE))
 
     def forward(self, signal: Float[Tensor, "rows signal"]) -> Float[Tensor, "rows tokens token_width"]:

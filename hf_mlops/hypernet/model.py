@@ -27,6 +27,7 @@ from hf_mlops.hypernet.spaces import SPACES, Latents, RawTokens, WeightSpace
 from hf_mlops.hypernet.start import warn_of_foreign, warn_of_memory
 from hf_mlops.population.population import Population
 from hf_mlops.population.target import Target
+from hf_mlops.serving.features import tells_pairs
 from hf_mlops.serving.prompts import PromptBook
 from hf_mlops.serving.sampler import DEFAULT_START_TIME, DEFAULT_STEPS, Sampler, Samples, Start, Wanted
 from hf_mlops.serving.signal import VARIANTS, LossSignal
@@ -125,8 +126,10 @@ class Hypernetwork(nn.Module):
         else:
             space = Latents.fit(population.target, weights, config.space_width, config.components)
         holds = torch.from_numpy(holds_of(population.groups))
-        signal = LossSignal.fit(config.variant, losses, forgotten, share, holds)
-        prompts = PromptBook.fit(losses, forgotten, population.final[rows], population.forget_weight[rows] == 0, share, holds)
+        final, without = population.final[rows], population.forget_weight[rows] == 0
+        pairs = torch.tensor(tells_pairs(len(share), int(final.sum())))
+        signal = LossSignal.fit(config.variant, losses, forgotten, share, holds, pairs)
+        prompts = PromptBook.fit(losses, forgotten, final, without, share, holds, pairs)
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)
 

@@ -111,7 +111,7 @@ class Trainer:
         self.drawer = self.drawer_class(self.hypernetwork, population, dataset)
         self.target = population.target.to(self.device)
         self.model = self.hypernetwork.denoiser.train()
-        self.model.guess.fit(self.drawer.signal, self.drawer.tokens)
+        self.model.guess.fit(self.drawer.signal, self.drawer.tokens, self.drawer.likeness())
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from math import isfinite
 from typing import Any
@@ -12,13 +11,11 @@ from typing import Any
 from array_api_compat import array_namespace, device
 from jaxtyping import Bool, Float
 
-from hf_mlops.base.coverage import scarcity
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.losses import log_losses, log_ratio, losses_of_logs, set_means
 from hf_mlops.base.ridge import ridge
 from hf_mlops.base.spec import ForgetSpec
-
-PAIR_SCALE = 0.3  # of the features of pairs: the smaller, the more a ridge regression needs to believe in one
+from hf_mlops.serving.features import set_features
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,10 @@ class PromptBook:
 
         log loss of a group  =  usual  +  (a n + b) x²  +  (c n + d) x        where n groups are forgotten
 
-    *Usual* is what it is at the end of a run: a ridge regression on which groups are forgotten, on how scarce classes are then
-    and, unless there are more pairs of groups than runs, on which pairs are forgotten. x is how far the log loss on D_r is off
-    its own usual value. The rest is the *course* of training, fitted to all checkpoints: quadratic, since the loss on D_f first
-    rises in training and then falls. Every group has two such formulas: one for where it is retained, one for where it is
-    forgotten.
+    *Usual* is what it is at the end of a run: a ridge regression on the `set_features` of D_f. x is how far the log loss on D_r
+    is off its own usual value. The rest is the *course* of training, fitted to all checkpoints: quadratic, since the loss on
+    D_f first rises in training and then falls. Every group has two such formulas: one for where it is retained, one for where
+    it is forgotten.
 
     A loss asked for on D_f says how much of it is known: on a log scale, where it lies on the way from what retrained targets
     have there to what those have that forgot nothing. As far the other losses go on their way between these two.
@@ -55,6 +51,7 @@ class PromptBook:
 
     share: Float[Any, " groups"]  # of the data that each group is
     holds: Bool[Any, "classes groups"]  # which classes are in which groups
+    pairs: Bool[Any, ""]  # whether runs tell pairs of groups apart: `tells_pairs`
     usual: Float[Any, "2 groups features"]  # where a group is retained, where it is forgotten
     course: Float[Any, "2 groups 4"]  # a, b, c, d; the same two
     retain_range: Float[Any, " 2"]  # lowest and highest loss on D_r, nats
@@ -69,6 +66,7 @@ class PromptBook:
         without: Bool[Any, " rows"],
         share: Float[Any, " groups"],
         holds: Bool[Any, "classes groups"],
+        pairs: Bool[Any, ""],
     ) -> PromptBook:
         """The book of a population's training rows.
 
@@ -79,18 +77,19 @@ class PromptBook:
             without: whether that run left all of its D_f out; others only say how low a loss on D_f can be asked for.
             share: of the data that each group is.
             holds: which classes are in which groups.
+            pairs: whether runs tell pairs of groups apart: `tells_pairs`.
         """
-        xp, groups = array_namespace(losses), len(share)
+        xp = array_namespace(losses)
         retain, forget = set_means(losses, forgotten, share)
         logs = log_losses(losses)
-        features = _features(forgotten, holds, pairs=groups * (groups - 1) // 2 <= int(xp.sum(final)))
+        features = _features(forgotten, holds, pairs)
         usual, expected = _regressions(features, logs, forgotten, fitted=final & without)
         usual_retain, _ = set_means(losses_of_logs(expected), forgotten, share)
         powers = _powers(log_ratio(retain, usual_retain), forgotten)
         course, _ = _regressions(powers, logs - expected, forgotten, fitted=without)
         forget = forget[~xp.isnan(forget)]
         ranges = (xp.stack([xp.min(some), xp.max(some)]) for some in (retain, forget))
-        return cls(share, holds, usual, course, *ranges)
+        return cls(share, holds, pairs, usual, course, *ranges)
 
     def prompt(self, spec: ForgetSpec, retain_loss: float | None = None, forget_loss: float | None = None) -> Prompt:
         """The prompt for a spec, at a given loss on D_r or D_f if asked, which is clipped to the population's range.
@@ -141,12 +140,7 @@ class PromptBook:
     def _usual_logs(self, forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows groups"]:
         xp = array_namespace(self.usual)
         coefficients = xp.where(forgotten[:, :, None], self.usual[1, ...], self.usual[0, ...])  # (rows, groups, features)
-        return xp.sum(coefficients * _features(forgotten, self.holds, self._pairs)[:, None, :], axis=2)
-
-    @cached_property
-    def _pairs(self) -> bool:
-        """Whether the usual losses were regressed on pairs of groups, too."""
-        return self.usual.shape[2] > _features(self.share[None, :] < 0, self.holds, pairs=False).shape[1]
+        return xp.sum(coefficients * _features(forgotten, self.holds, self.pairs)[:, None, :], axis=2)
 
     def _mask(self, spec: ForgetSpec) -> Bool[Any, " groups"]:
         xp = array_namespace(self.share)
@@ -189,16 +183,12 @@ def _regressions(
 
 
 def _features(
-    forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes groups"], pairs: bool
+    forgotten: Bool[Any, "rows groups"], holds: Bool[Any, "classes groups"], pairs: Bool[Any, ""]
 ) -> Float[Any, "rows features"]:
-    """Which groups are forgotten, the `scarcity` of classes and, if asked, which pairs; the last feature is a constant.
-
-    Groups 0 and 2 of three: 1, 0, 1, then 0, 0.3, 0 for the pairs 0-1, 0-2, 1-2, then 1.
-    """
-    xp, groups = array_namespace(forgotten), forgotten.shape[1]
-    singles = xp.astype(forgotten, xp.float32)
-    together = [PAIR_SCALE * singles[:, first : first + 1] * singles[:, first + 1 :] for first in range(groups * pairs)]
-    return xp.concat([singles, scarcity(forgotten, holds), *together, xp.ones_like(singles[:, :1])], axis=1)
+    """The features of sets, and a constant."""
+    xp = array_namespace(forgotten)
+    features = set_features(forgotten, holds, pairs)
+    return xp.concat([features, xp.ones_like(features[:, :1])], axis=1)
 
 
 def _powers(off: Float[Any, " rows"], forgotten: Bool[Any, "rows groups"]) -> Float[Any, "rows 4"]:

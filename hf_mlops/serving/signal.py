@@ -8,9 +8,10 @@ from typing import Any
 from array_api_compat import array_namespace
 from jaxtyping import Bool, Float, Int
 
-from hf_mlops.base.coverage import scarcity
+from hf_mlops.base.coverage import share_classes
 from hf_mlops.base.errors import BadRequest
 from hf_mlops.base.losses import log_losses, set_means
+from hf_mlops.serving.features import set_features
 
 VARIANTS = ("dihyfo-1", "dihyfo-2")
 UNTOLD = -1  # instead of a data order
@@ -20,8 +21,12 @@ UNTOLD = -1  # instead of a data order
 class LossSignal:
     """Losses per group to the conditioning vector of a variant.
 
-    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), for each group 1 if it is in D_f, else -1, and the
-    `scarcity` of classes. DiHyFo-2: the log loss on every group. Log losses are standardised over the population.
+    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), the `set_features` of D_f, the square of the log
+    loss on D_r over 2 and its cube over 6, since training takes weights along a curve, and, if runs tell pairs of groups apart,
+    for each group in D_f both log losses once more, 0 for others, since how far its weights go depends on how much is asked
+    for. Pairs are among the features only where groups share classes: of others, unions that no run forgot are composed, and
+    would be told what only pairs of training have. DiHyFo-2: the log loss on every group. Log losses are standardised over the
+    population.
 
     Raises:
         BadRequest: an unknown variant.
@@ -30,6 +35,7 @@ class LossSignal:
     variant: str
     share: Float[Any, " groups"]  # of the data that each group is
     holds: Bool[Any, "classes groups"]  # which classes are in which groups
+    pairs: Bool[Any, ""]  # whether runs tell pairs of groups apart: `tells_pairs`
     centre: Float[Any, " logs"]  # of log losses: two, or one for each group
     spread: Float[Any, " logs"]
 
@@ -45,6 +51,7 @@ class LossSignal:
         forgotten: Bool[Any, "rows groups"],
         share: Float[Any, " groups"],
         holds: Bool[Any, "classes groups"],
+        pairs: Bool[Any, ""],
     ) -> LossSignal:
         """The signal for a population's training rows: losses, nats, and the groups in D_f."""
         xp = array_namespace(losses)
@@ -54,7 +61,7 @@ class LossSignal:
         centre = xp.sum(xp.where(known, logs, 0.0), axis=0) / count
         variance = xp.sum(xp.where(known, logs - centre, 0.0) ** 2, axis=0) / count
         spread = xp.where(xp.any(known, axis=0), xp.clip(variance**0.5, 1e-6, None), 1.0)
-        return cls(variant, share, holds, centre, spread)
+        return cls(variant, share, holds, pairs, centre, spread)
 
     @property
     def width(self) -> int:
@@ -70,7 +77,12 @@ class LossSignal:
         logs = xp.where(xp.isnan(logs), 0.0, logs)
         if self.variant != "dihyfo-1":
             return logs
-        return xp.concat([logs, xp.astype(forgotten, logs.dtype) * 2 - 1, scarcity(forgotten, self.holds)], axis=1)
+        retain, members = logs[:, :1], xp.astype(forgotten, logs.dtype)
+        features = set_features(forgotten, self.holds, self.pairs & share_classes(self.holds))
+        parts = [logs, features, retain**2 / 2, retain**3 / 6]
+        if self.pairs:
+            parts += [members * logs[:, 1:], members * retain]
+        return xp.concat(parts, axis=1)
 
 
 def condition(

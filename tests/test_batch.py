@@ -205,6 +205,18 @@ def test_in_the_linear_guess_only_ends_count_much_that_left_all_of_their_forget_
     assert weight.tolist() == pytest.approx([0.03] * 4 + [1, 1, 0.03, 1])
 
 
+@pytest.mark.parametrize(("runs", "told"), [(8, False), (12, True)])
+def test_pairs_are_told_apart_by_runs_and_a_checkpoint_on_the_way_is_no_run(
+    population: Population, runs: int, told: bool
+) -> None:
+    """Three groups make three pairs, for which there are to be twelve runs; eight have sixteen checkpoints."""
+    rows = ("weights", "forgotten", "forget_weight", "losses", "accuracies", "run", "step", "reference")
+    many = replace(population, **{name: torch.cat([getattr(population, name)] * (runs // 4)) for name in rows})
+    made = Hypernetwork.from_population(CONFIG, many, torch.full((3,), 1 / 3))
+    assert bool(made.signal.pairs) is bool(made.prompts.pairs) is told
+    assert made.prompts.usual.shape == (2, 3, 7 if told else 4) and made.signal.width == (13 if told else 7)
+
+
 def test_of_several_that_forgot_a_class_any_may_teach_it(drawer: BatchDrawer, population: Population) -> None:
     drawer.alone = [torch.tensor([5, 6, 7])] * 3
     found = {int((population.weights == one).all(1).nonzero()) for step in range(3) for one in drawer.draw(step).teachers}

@@ -25,6 +25,9 @@ SETTINGS = (
     {},  # the recipe's
     {"learning_rate": 0.1},
     {"learning_rate": 0.02},
+    {"warm_up": 0.0},
+    {"warm_up": 0.0, "learning_rate": 0.1},
+    {"warm_up": 0.5},
     {"weight_decay": 1e-4},
     {"weight_noise": 0.0},
     {"optimiser": "adamw", "learning_rate": 3e-3, "weight_decay": 1e-2},

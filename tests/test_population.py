@@ -16,6 +16,7 @@ from hf_mlops.base.groups import Groups
 from hf_mlops.base.noise import generator_of, seed_of
 from hf_mlops.population import executor
 from hf_mlops.population.chunk import Chunk, train_chunk
+from hf_mlops.population.config import OPTIMISERS
 from hf_mlops.population.draw import _draw_without, draw_forget_sets
 from hf_mlops.population.outputs import Outputs
 from hf_mlops.population.target import Target
@@ -179,6 +180,8 @@ def test_a_population_comes_back_from_disk(digits: Dataset, tmp_path: Path) -> N
         ("set_sizes", (1.0,)),
         ("seed", -1),
         ("partial", 0.6),
+        ("warm_up", 1.0),
+        ("warm_up", -0.1),
         ("scope", ""),
         ("scope", "fc.*,"),
         ("architecture", "cnn"),
@@ -234,6 +237,23 @@ def test_the_first_step_of_a_chunk_is_that_of_each_run_alone(digits: Dataset) ->
         expected = weights.detach() - config.learning_rate * (1 + 0.9) * weights.grad  # Nesterov's first step
         torch.testing.assert_close(rows.weights[run], expected, rtol=1e-3, atol=2e-4)
     assert rows.run.tolist() == [0, 1] and rows.step.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("warm_up", "shares"), [(0.0, [1, 0.75, 0.25]), (0.4, [0.5, 1, 0.5])])
+def test_the_learning_rate_rises_for_a_share_of_the_steps_and_falls_to_none(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch, warm_up: float, shares: list[float]
+) -> None:
+    rates = []
+
+    class Recorded(torch.optim.SGD):
+        def step(self, *of: object) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+            super().step(*of)
+
+    monkeypatch.setitem(OPTIMISERS, "sgd", Recorded)
+    config = replace(TINY, train_steps=3, warm_up=warm_up)
+    train_chunk(config, digits, Chunk(torch.zeros(1, 10, dtype=torch.bool), torch.zeros(1), seed=5), "cpu")
+    assert rates == pytest.approx([share * config.learning_rate for share in shares])
 
 
 def test_chunks_that_the_store_has_are_not_trained_again(

@@ -29,8 +29,7 @@ MADE_BY = {
 }  # file: entry point
 LARGEST_OF = {"population": 1 << 36, "rows": 1 << 36, "training": 1 << 34}  # bytes of a file, by name; others: `LARGEST`
 LARGEST_JSON = 1 << 24  # bytes
-FORMAT = 5  # of what is written; to be raised when a file of before would be read wrongly
-FORMAT_OF = {"hypernetwork": 6, "training": 6, "sampler": 6}  # by name; others: `FORMAT`
+FORMAT = 7  # of what is written; to be raised when a file of before would be read wrongly
 
 
 def sha256(data: bytes | Path) -> str:
@@ -78,7 +77,7 @@ def write(directory: Path, name: str, arrays: Mapping[str, Array], about: dict[s
     """Writes `name`.safetensors and `name`.json, the latter with the format and the digest of the former."""
     file = directory / f"{name}.safetensors"
     save_file({key: np.asarray(array, order="C") for key, array in arrays.items()}, file)
-    text = json.dumps({**about, "format": FORMAT_OF.get(name, FORMAT), "sha256": sha256(file)}, indent=1)
+    text = json.dumps({**about, "format": FORMAT, "sha256": sha256(file)}, indent=1)
     (directory / f"{name}.json").write_text(text)
 
 
@@ -92,10 +91,10 @@ def read(directory: Path, name: str) -> tuple[dict[str, Array], dict[str, Any]]:
     file = Path(directory) / f"{name}.safetensors"
     try:
         about = _described(file.with_suffix(".json"))
-        written, known = about.pop("format", 1), FORMAT_OF.get(name, FORMAT)
-        if written != known:
+        written = about.pop("format", 1)
+        if written != FORMAT:
             again = f"run `mlflow run . -e {MADE_BY[name]}`" if name in MADE_BY else "run what made it"
-            raise DamagedArtifact(f"{file} has format {written}; allowed: {known}: {again} again")
+            raise DamagedArtifact(f"{file} has format {written}; allowed: {FORMAT}: {again} again")
         require_kept(file, LARGEST_OF.get(name, LARGEST))
         require_digest(file, sha256(file), about.pop("sha256"), "its JSON")
         return load_file(file), about

@@ -40,7 +40,7 @@ _MNIST = Recipe(
         architecture="mlp-32",
         runs=1024,
         train_steps=3200,
-        learning_rate=0.1,
+        warm_up=0.5,
         weight_decay=2e-3,
         checkpoints=6,
         reference_runs=4,
@@ -55,6 +55,7 @@ _LENET = replace(
     train_steps=1900,
     optimiser="adamw",
     learning_rate=3e-3,
+    warm_up=0.0,
     weight_decay=1e-2,
 )
 

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from hf_mlops.base.noise import generator_of
 from hf_mlops.compute.device import choose_device, fast_products
@@ -112,7 +113,9 @@ def _checkpoints(
     }
     make = OPTIMISERS[config.optimiser]
     optimiser = make(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.train_steps)
+    rise = round(config.warm_up * config.train_steps)
+    rising = LinearLR(optimiser, 1 / (rise + 1), total_iters=rise)
+    schedule = SequentialLR(optimiser, [rising, CosineAnnealingLR(optimiser, config.train_steps - rise)], [rise])
     batches, checkpoints = minibatches(len(train), config.batch_size, generator), config.checkpoint_steps
     for step in range(1, config.train_steps + 1):
         batch = next(batches).to(device)

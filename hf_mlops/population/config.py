@@ -30,7 +30,8 @@ class PopulationConfig:
     checkpoints: int = 6  # weights kept of each run: at the end, at 0.6 of that, 0.6 of that, ...
     batch_size: int = 128  # images in the minibatch that all the runs of a chunk share
     optimiser: str = "sgd"  # with Nesterov momentum, or adamw
-    learning_rate: float = 0.05  # decays to 0 by a cosine
+    learning_rate: float = 0.05  # at most; decays to 0 by a cosine
+    warm_up: float = 0.0  # share of the steps in which the learning rate rises: long, it leaves less to chance
     weight_decay: float = 2e-3
     weight_noise: float = 0.5  # a run's sample weights are uniform in 1 -/+ this: what tells seeds apart
     set_sizes: tuple[float, ...] = (0.04, 0.26, 0.25, 0.15, 0.15, 0.15)  # share of runs that forget 0, 1, 2, ... groups
@@ -53,6 +54,7 @@ class PopulationConfig:
                 "batch_size": whole,
                 "optimiser": (lambda name: name in OPTIMISERS, ", ".join(OPTIMISERS)),
                 "learning_rate": (lambda x: 0 < x <= 1, "above 0, up to 1"),
+                "warm_up": (lambda x: 0 <= x < 1, "0 to under 1"),
                 "weight_decay": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "weight_noise": (lambda x: 0 <= x <= 1, "0 to 1"),
                 "set_sizes": (lambda s: len(s) >= 2 and min(s) >= 0 and sum(s[1:]) > 0, "shares from 0, some for size 1 up"),

@@ -42,13 +42,14 @@ SETTINGS = (
 @click.option("--device", default="auto", show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def command(dataset: str, architecture: str, data_dir: str, device: str, seed: int) -> None:
-    data, recipe = load_dataset(dataset, data_dir), find_recipe(dataset, architecture).population
+    data, recipe = load_dataset(dataset, data_dir), replace(find_recipe(dataset, architecture).population, seed=seed)
     target = Target.for_dataset(recipe.architecture, data, recipe.scope, seed)
     specs = [ForgetSpec.of(groups, data.groups.names) for groups in ((), (7,))]
     masks = torch.tensor([spec.mask for spec in specs])
-    rows = []
+    configs, rows = {}, []
     for setting in SETTINGS:
-        config = replace(recipe, seed=seed, **setting)
+        configs.setdefault(replace(recipe, **setting), setting)  # some may be what the recipe has
+    for config, setting in configs.items():
         weights = retrain(config, data, masks.repeat(RUNS, 1), seed, device, together=len(specs)).unflatten(0, (RUNS, -1))
         means = weights.mean(0)  # (specs, P)
         row: dict[str, object] = {"setting": ", ".join(f"{name} {value}" for name, value in setting.items()) or "recipe"}

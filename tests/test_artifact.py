@@ -111,6 +111,6 @@ def test_the_seal_covers_every_byte_of_the_tensors(tmp_path: Path) -> None:
 def test_a_file_of_another_format_is_refused_with_what_rebuilds_it(tmp_path: Path, name: str, again: str) -> None:
     artifact.write(tmp_path, name, {"x": np.zeros(2)}, {})
     file = tmp_path / f"{name}.json"
-    file.write_text(file.read_text().replace('"format": 7', '"format": 4'))
-    with pytest.raises(DamagedArtifact, match=rf"{name}\.safetensors has format 4; allowed: 7: {again} again"):
+    file.write_text(file.read_text().replace('"format": 8', '"format": 4'))
+    with pytest.raises(DamagedArtifact, match=rf"{name}\.safetensors has format 4; allowed: 8: {again} again"):
         artifact.read(tmp_path, name)

@@ -35,12 +35,18 @@ def latent(population: Population, digits: Dataset) -> Hypernetwork:
     return train_hypernetwork(config, population, digits, "cpu")
 
 
+@pytest.fixture(scope="module")
+def shares(population: Population, digits: Dataset) -> Hypernetwork:
+    """One that is told which share of D_f each group is, and has hardly been trained."""
+    return train_hypernetwork(HypernetConfig(shares=True, train_steps=2, batch_size=8), population, digits, "cpu")
+
+
 def logits(hypernetwork: Hypernetwork, weights: Any, digits: Dataset) -> Tensor:
     return hypernetwork.target.logits(torch.as_tensor(weights), digits.test.images)
 
 
 @pytest.mark.parametrize("wanted", [Wanted(SEVEN, 5, 3), Wanted(PAIR, 5, 2**40, 10, 0.5, 3.0, "ddpm"), Wanted(NONE, 5, 0, 1)])
-@pytest.mark.parametrize("kind", ["hypernetwork", "latent"])
+@pytest.mark.parametrize("kind", ["hypernetwork", "latent", "shares"])
 def test_the_same_seed_gives_the_same_classifier_as_in_torch(
     wanted: Wanted, kind: str, digits: Dataset, request: pytest.FixtureRequest
 ) -> None:

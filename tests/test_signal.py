@@ -9,8 +9,9 @@ from torch import Tensor
 from hf_mlops.serving.signal import LossSignal
 
 SHARE = torch.tensor([0.5, 0.25, 0.25])
-ALONE, TOGETHER = torch.tensor(False), torch.tensor(True)  # features without pairs and with them
-APART = torch.eye(3).bool(), ALONE  # each group is a class
+NO, YES = torch.tensor(False), torch.tensor(True)
+CLASSES = torch.eye(3).bool()  # each group is one
+APART = CLASSES, NO, NO  # without pairs and shares
 
 
 def loss(log: float) -> float:
@@ -78,7 +79,7 @@ def test_a_class_in_several_groups_is_told_of_by_how_little_is_left_of_it(popula
     """Class 0 is in the groups 0 and 1; class 1 is group 2, which tells of it itself."""
     losses, forgotten = population
     holds = torch.tensor([[True, True, False], [False, False, True]])
-    plain, signal = (LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, some, ALONE) for some in (APART[0], holds))
+    plain, signal = (LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, some, NO, NO) for some in (CLASSES, holds))
     assert (plain.width, signal.width) == (7, 12)
     both = torch.tensor([[True, True, False]])
     torch.testing.assert_close(signal(losses, forgotten)[:, :5], plain(losses, forgotten)[:, :5])
@@ -86,14 +87,14 @@ def test_a_class_in_several_groups_is_told_of_by_how_little_is_left_of_it(popula
     assert signal(losses[:1], both)[0, 5:7].tolist() == [1, 1]
     assert signal(losses, forgotten)[:, 7:10].tolist() == [[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0]]
     assert signal(losses[:1], both)[0, 7:10].tolist() == [1, 1, 0]
-    assert LossSignal.fit("dihyfo-2", losses, forgotten, SHARE, holds, ALONE).width == 3
+    assert LossSignal.fit("dihyfo-2", losses, forgotten, SHARE, holds, NO, NO).width == 3
 
 
 def test_where_runs_tell_pairs_apart_both_losses_are_told_once_more_for_each_group_in_the_forget_set(
     population: tuple[Tensor, Tensor],
 ) -> None:
     losses, forgotten = population
-    plain, signal = (LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, APART[0], pairs) for pairs in (ALONE, TOGETHER))
+    plain, signal = (LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, CLASSES, pairs, NO) for pairs in (NO, YES))
     told = signal(losses, forgotten)
     assert torch.equal(told[:, :7], plain(losses, forgotten)) and signal.width == 13
     torch.testing.assert_close(told[:, 7:10], torch.where(forgotten, told[:, 1:2], 0.0))
@@ -101,11 +102,21 @@ def test_where_runs_tell_pairs_apart_both_losses_are_told_once_more_for_each_gro
     assert told[0, 7] == -1 and told[1, 11] == told[1, 0] != 0
 
 
+def test_with_shares_each_group_in_the_forget_set_is_told_as_its_share_of_it(population: tuple[Tensor, Tensor]) -> None:
+    losses, _ = population
+    forgotten = torch.tensor([[True, True, False], [False, False, True], [False, False, False]])
+    plain, signal = (LossSignal.fit("dihyfo-1", losses, forgotten, SHARE, CLASSES, NO, shares) for shares in (NO, YES))
+    told = signal(losses, forgotten)
+    assert told[:, 5:8].tolist() == [[0.5, 0.5, 0], [0, 0, 1], [0, 0, 0]]
+    assert torch.equal(torch.cat([told[:, :5], told[:, 8:]], 1), plain(losses, forgotten)) and signal.width == 10
+    assert LossSignal.fit("dihyfo-2", losses, forgotten, SHARE, CLASSES, NO, YES).width == 3
+
+
 def test_pairs_are_told_of_groups_that_share_classes(population: tuple[Tensor, Tensor]) -> None:
     losses, _ = population
     holds = torch.tensor([[True, True, False], [False, False, True]])
     both = torch.tensor([[True, True, False], [True, False, True], [False, False, True]])
-    signal = LossSignal.fit("dihyfo-1", losses, both, SHARE, holds, TOGETHER)
+    signal = LossSignal.fit("dihyfo-1", losses, both, SHARE, holds, YES, NO)
     pairs = torch.tensor([[0.3, 0.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 0.0]])
     torch.testing.assert_close(signal(losses, both)[:, 7:10], pairs)
     assert signal.width == 2 + 3 + 2 + 3 + 2 + 6

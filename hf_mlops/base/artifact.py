@@ -29,7 +29,7 @@ MADE_BY = {
 }  # file: entry point
 LARGEST_OF = {"population": 1 << 36, "rows": 1 << 36, "training": 1 << 34}  # bytes of a file, by name; others: `LARGEST`
 LARGEST_JSON = 1 << 24  # bytes
-FORMAT = 7  # of what is written; to be raised when a file of before would be read wrongly
+FORMAT = 8  # of what is written; to be raised when a file of before would be read wrongly
 
 
 def sha256(data: bytes | Path) -> str:

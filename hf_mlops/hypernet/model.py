@@ -39,6 +39,7 @@ class HypernetConfig:
 
     variant: str = "dihyfo-1"  # what it is conditioned on: a name in signal.VARIANTS
     space: str = "raw"  # coordinates that diffusion runs in: a name in spaces.SPACES
+    shares: bool = False  # whether DiHyFo-1 is told which share of D_f each group is
     components: int = 128  # principal components kept: raw, of a longer row of a weight matrix; latent, of all weights
     token_width: int = 0  # coordinates in a token; 0: the space's own default
     width: int = 128  # of the transformer
@@ -128,7 +129,7 @@ class Hypernetwork(nn.Module):
         holds = torch.from_numpy(holds_of(population.groups))
         final, without = population.final[rows], population.forget_weight[rows] == 0
         pairs = torch.tensor(tells_pairs(len(share), int(final.sum())))
-        signal = LossSignal.fit(config.variant, losses, forgotten, share, holds, pairs)
+        signal = LossSignal.fit(config.variant, losses, forgotten, share, holds, pairs, torch.tensor(config.shares))
         prompts = PromptBook.fit(losses, forgotten, final, without, share, holds, pairs)
         orders = int(population.order[rows].max()) + 1
         return cls(config, population.target, population.groups, population.made_from, space, signal, prompts, orders)

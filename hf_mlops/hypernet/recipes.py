@@ -45,7 +45,7 @@ _MNIST = Recipe(
         checkpoints=6,
         reference_runs=4,
     ),
-    HypernetConfig(components=64, images=256, train_steps=6000),
+    HypernetConfig(shares=True, components=64, images=256, train_steps=6000),
     few_steps=2400,
 )
 _LENET = replace(

@@ -21,12 +21,12 @@ UNTOLD = -1  # instead of a data order
 class LossSignal:
     """Losses per group to the conditioning vector of a variant.
 
-    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), the `set_features` of D_f, the square of the log
-    loss on D_r over 2 and its cube over 6, since training takes weights along a curve, and, if runs tell pairs of groups apart,
-    for each group in D_f both log losses once more, 0 for others, since how far its weights go depends on how much is asked
-    for. Pairs are among the features only where groups share classes: of others, unions that no run forgot are composed, and
-    would be told what only pairs of training have. DiHyFo-2: the log loss on every group. Log losses are standardised over the
-    population.
+    DiHyFo-1: the log losses on D_r and on D_f (0 if nothing is forgotten), the `set_features` of D_f, with `shares` for each
+    group in D_f one over how many there are, 0 for others, the square of the log loss on D_r over 2 and its cube over 6, since
+    training takes weights along a curve, and, if runs tell pairs of groups apart, for each group in D_f both log losses once
+    more, since how far its weights go depends on how much is asked for. Pairs are among the features only where groups share
+    classes: of others, unions that no run forgot are composed, and would be told what only pairs of training have. DiHyFo-2:
+    the log loss on every group. Log losses are standardised over the population.
 
     Raises:
         BadRequest: an unknown variant.
@@ -36,6 +36,7 @@ class LossSignal:
     share: Float[Any, " groups"]  # of the data that each group is
     holds: Bool[Any, "classes groups"]  # which classes are in which groups
     pairs: Bool[Any, ""]  # whether runs tell pairs of groups apart: `tells_pairs`
+    shares: Bool[Any, ""]  # `HypernetConfig.shares`
     centre: Float[Any, " logs"]  # of log losses: two, or one for each group
     spread: Float[Any, " logs"]
 
@@ -52,6 +53,7 @@ class LossSignal:
         share: Float[Any, " groups"],
         holds: Bool[Any, "classes groups"],
         pairs: Bool[Any, ""],
+        shares: Bool[Any, ""],
     ) -> LossSignal:
         """The signal for a population's training rows: losses, nats, and the groups in D_f."""
         xp = array_namespace(losses)
@@ -61,7 +63,7 @@ class LossSignal:
         centre = xp.sum(xp.where(known, logs, 0.0), axis=0) / count
         variance = xp.sum(xp.where(known, logs - centre, 0.0) ** 2, axis=0) / count
         spread = xp.where(xp.any(known, axis=0), xp.clip(variance**0.5, 1e-6, None), 1.0)
-        return cls(variant, share, holds, pairs, centre, spread)
+        return cls(variant, share, holds, pairs, shares, centre, spread)
 
     @property
     def width(self) -> int:
@@ -79,7 +81,8 @@ class LossSignal:
             return logs
         retain, members = logs[:, :1], xp.astype(forgotten, logs.dtype)
         features = set_features(forgotten, self.holds, self.pairs & share_classes(self.holds))
-        parts = [logs, features, retain**2 / 2, retain**3 / 6]
+        shares = [members / xp.clip(xp.sum(members, axis=1, keepdims=True), 1, None)] if self.shares else []
+        parts = [logs, features, *shares, retain**2 / 2, retain**3 / 6]
         if self.pairs:
             parts += [members * logs[:, 1:], members * retain]
         return xp.concat(parts, axis=1)

@@ -36,7 +36,7 @@ class LossSignal:
     share: Float[Any, " groups"]  # of the data that each group is
     holds: Bool[Any, "classes groups"]  # which classes are in which groups
     pairs: Bool[Any, ""]  # whether runs tell pairs of groups apart: `tells_pairs`
-    shares: Bool[Any, ""]  # `HypernetConfig.shares`
+    shares: Bool[Any, ""]  # whether it is told which share of D_f each group is
     centre: Float[Any, " logs"]  # of log losses: two, or one for each group
     spread: Float[Any, " logs"]
 

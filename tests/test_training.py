@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hf_mlops import Dataset, HypernetConfig, Population, PopulationConfig, train_population
 from hf_mlops.hypernet import training as training_module
+from hf_mlops.hypernet.batch import Batch
 from hf_mlops.hypernet.training import Trainer, behaviour_loss, depth_loss, train_hypernetwork, weight_loss
 
 SHORT = HypernetConfig(train_steps=12, batch_size=16, width=32, layers=2, components=32)
@@ -28,7 +29,7 @@ def test_both_losses_fall(config: HypernetConfig, population: Population, digits
         step, losses = trainer.step, []
         for trainer.step in range(1000, 1020):
             with torch.no_grad():
-                losses.append(torch.stack(trainer.losses()))
+                losses.append(torch.stack(trainer.losses(trainer.drawer.draw(trainer.step))))
         trainer.step = step
         return torch.stack(losses).mean(0)
 
@@ -122,7 +123,7 @@ def test_matrix_products_are_less_precise_in_training_only(
 ) -> None:
     seen = []
 
-    def spy(trainer: Trainer) -> tuple[Tensor, Tensor]:
+    def spy(trainer: Trainer, batch: Batch) -> tuple[Tensor, Tensor]:
         seen.append(torch.get_float32_matmul_precision())
         raise InterruptedError
 
@@ -201,9 +202,8 @@ def test_the_losses_of_a_batch_are_judged_on_its_targets_images_and_classes_left
 ) -> None:
     trainer = Trainer(replace(SHORT, log_error=0.5), population, digits, "cpu")
     batch = trainer.drawer.draw(0)
-    trainer.drawer.draw = lambda step: batch  # type: ignore[method-assign]
     with torch.no_grad():
-        weight, behaviour = trainer.losses()
+        weight, behaviour = trainer.losses(batch)
         predicted = trainer.model(batch.noisy, batch.time, batch.signal)
     decoded = trainer.hypernetwork.space.decode(predicted)
     answered = [population.target.logits(weights, batch.images) for weights in (decoded, batch.weights, batch.teachers)]
@@ -218,5 +218,6 @@ def test_without_the_behavioural_loss_no_target_is_run(
     population: Population, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(type(population.target), "logits")
-    weight, behaviour = Trainer(replace(SHORT, behaviour=0.0), population, digits, "cpu").losses()
+    trainer = Trainer(replace(SHORT, behaviour=0.0), population, digits, "cpu")
+    weight, behaviour = trainer.losses(trainer.drawer.draw(0))
     assert weight > 0 and behaviour == 0

@@ -17,9 +17,10 @@ from hf_mlops.base import artifact
 from hf_mlops.base.errors import DamagedArtifact
 from hf_mlops.base.progress import Progress
 from hf_mlops.compute.device import choose_device, fast_products
+from hf_mlops.compute.replay import Replayed
 from hf_mlops.compute.tensors import read_tensors, write_tensors
 from hf_mlops.data.dataset import Dataset
-from hf_mlops.hypernet.batch import BatchDrawer
+from hf_mlops.hypernet.batch import Batch, BatchDrawer
 from hf_mlops.hypernet.model import HypernetConfig, Hypernetwork
 from hf_mlops.population.population import Population
 
@@ -113,10 +114,12 @@ class Trainer:
         self.model = self.hypernetwork.denoiser.train()
         self.model.guess.fit(self.drawer.signal, self.drawer.tokens, self.drawer.likeness())
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        self.parameters = list(self.model.parameters())
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, self._learning_rate)
+        self.replayed = Replayed(self._losses_and_gradients)
         self.step = 0
 
     def _learning_rate(self, step: int) -> float:
@@ -124,22 +127,27 @@ class Trainer:
         warm_up = self.config.train_steps / 20
         return min((step + 1) / warm_up, 0.5 + 0.5 * cos(pi * min(1.0, step / self.config.train_steps)))
 
-    @fast_products()
     def train_step(self) -> dict[str, Tensor]:
-        """One optimiser step; returns its losses and gradient norm as tensors on the device."""
-        weight, behaviour = self.losses()
-        self.optimiser.zero_grad()
-        (weight + self.config.behaviour * behaviour).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        """One optimiser step; returns its losses and gradient norm as tensors on the device, until the next step."""
+        batch = self.drawer.draw(self.step)
+        weight, behaviour, *gradients = self.replayed(*vars(batch).values())
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip)
         self.optimiser.step()
         self.schedule.step()
         self.average.update_parameters(self.model)
         self.step += 1
-        return {"weight_loss": weight.detach(), "behaviour_loss": behaviour.detach(), "gradient_norm": norm}
+        return {"weight_loss": weight, "behaviour_loss": behaviour, "gradient_norm": norm}
 
-    def losses(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Weight-space and behavioural loss on the next batch."""
-        batch = self.drawer.draw(self.step)
+    @fast_products()
+    def _losses_and_gradients(self, *batch: Tensor) -> tuple[Tensor, ...]:
+        weight, behaviour = self.losses(Batch(*batch))
+        gradients = torch.autograd.grad(weight + self.config.behaviour * behaviour, self.parameters)
+        return weight.detach(), behaviour.detach(), *gradients
+
+    def losses(self, batch: Batch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Weight-space and behavioural loss on a batch."""
         predicted = self.model(batch.noisy, batch.time, batch.signal)
         weight = weight_loss(predicted, batch.tokens, batch.left_out)
         if self.config.behaviour == 0:

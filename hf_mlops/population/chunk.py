@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from hf_mlops.base.noise import generator_of
 from hf_mlops.compute.device import choose_device, fast_products
+from hf_mlops.compute.replay import Replayed
 from hf_mlops.data.dataset import Dataset
 from hf_mlops.population.config import OPTIMISERS, PopulationConfig
 from hf_mlops.population.outputs import Outputs
@@ -111,22 +112,29 @@ def _checkpoints(
     state = {
         name: tensor.clone().requires_grad_() for name, tensor in target.unflatten(initial.to(device).repeat(runs, 1)).items()
     }
+    parameters = list(state.values())
+
+    @fast_products()
+    def gradients(batch: Int[Tensor, " batch"]) -> tuple[Tensor, ...]:
+        logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
+        labels = train.labels[batch].expand(runs, -1)  # (runs, batch)
+        loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
+        weight = sample_weight[:, batch]
+        per_run = (loss * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
+        return torch.autograd.grad(per_run.sum(), parameters)  # runs share no parameter: the sum's gradient is each run's own
+
     make = OPTIMISERS[config.optimiser]
-    optimiser = make(state.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    optimiser = make(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     rise = round(config.warm_up * config.train_steps)
-    rising = LinearLR(optimiser, 1 / (rise + 1), total_iters=rise)
-    schedule = SequentialLR(optimiser, [rising, CosineAnnealingLR(optimiser, config.train_steps - rise)], [rise])
+    cosine = CosineAnnealingLR(optimiser, config.train_steps - rise)
+    schedule = (
+        SequentialLR(optimiser, [LinearLR(optimiser, 1 / (rise + 1), total_iters=rise), cosine], [rise]) if rise else cosine
+    )
     batches, checkpoints = minibatches(len(train), config.batch_size, generator), config.checkpoint_steps
+    replayed = Replayed(gradients)
     for step in range(1, config.train_steps + 1):
-        batch = next(batches).to(device)
-        with fast_products():
-            logits = target.stacked_logits(state, train.images[batch])  # (runs, batch, classes)
-            labels = train.labels[batch].expand(runs, -1)  # (runs, batch)
-            loss = cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(labels.shape)
-            weight = sample_weight[:, batch]
-            per_run = (loss * weight).sum(1) / weight.sum(1).clamp_min(1e-6)
-            optimiser.zero_grad()
-            per_run.sum().backward()  # runs share no parameter: the sum's gradient is each run's own
+        for parameter, gradient in zip(parameters, replayed(next(batches).to(device)), strict=True):
+            parameter.grad = gradient
         optimiser.step()
         schedule.step()
         advance(runs)

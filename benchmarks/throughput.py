@@ -20,6 +20,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from benchmarks import write_table
+from benchmarks.trained import DATASETS
 from hf_mlops import PopulationConfig, Split, Target, load_dataset, train_population
 from hf_mlops.base.noise import generator_of
 from hf_mlops.compute.device import choose_device
@@ -51,7 +52,7 @@ def train_one(config: PopulationConfig, target: Target, train: Split, forgotten:
 
 
 @click.command(help=__doc__)
-@click.option("--dataset", type=click.Choice(["digits", "mnist", "fashion-mnist"]), default="digits", show_default=True)
+@click.option("--dataset", type=click.Choice(DATASETS), default="digits", show_default=True)
 @click.option("--architecture", default="", help="By default that of the data set's first recipe.")
 @click.option("--data-dir", default="", help="Folder with the data set's files; by default they are downloaded.")
 @click.option("--turns", default=5, show_default=True)

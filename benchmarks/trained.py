@@ -17,6 +17,7 @@ from hf_mlops.data.poison import GROUP
 from hf_mlops.hypernet.recipes import RECIPES, find_recipe, recipe_for_poison
 
 KEPT = Path(__file__).parent / "kept"
+DATASETS = sorted({name for name, _ in RECIPES})
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that decide what is trained."""
     architectures = sorted({architecture for _, architecture in RECIPES})
     for option in (
-        click.option(
-            "--dataset", type=click.Choice(sorted({name for name, _ in RECIPES})), default="digits", show_default=True
-        ),
+        click.option("--dataset", type=click.Choice(DATASETS), default="digits", show_default=True),
         click.option("--architecture", type=click.Choice(architectures), help="By default the data set's first recipe."),
         click.option("--groups", default="", help="How training images are grouped: as for `load_dataset`."),
         click.option("--data-dir", default="", help="Folder with the data set's files; by default they are downloaded."),

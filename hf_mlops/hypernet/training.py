@@ -127,6 +127,7 @@ class Trainer:
         warm_up = self.config.train_steps / 20
         return min((step + 1) / warm_up, 0.5 + 0.5 * cos(pi * min(1.0, step / self.config.train_steps)))
 
+    @fast_products()
     def train_step(self) -> dict[str, Tensor]:
         """One optimiser step; returns its losses and gradient norm as tensors on the device, until the next step."""
         batch = self.drawer.draw(self.step)
@@ -140,7 +141,6 @@ class Trainer:
         self.step += 1
         return {"weight_loss": weight, "behaviour_loss": behaviour, "gradient_norm": norm}
 
-    @fast_products()
     def _losses_and_gradients(self, *batch: Tensor) -> tuple[Tensor, ...]:
         weight, behaviour = self.losses(Batch(*batch))
         gradients = torch.autograd.grad(weight + self.config.behaviour * behaviour, self.parameters)

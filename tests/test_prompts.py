@@ -54,7 +54,7 @@ def test_usual_losses_follow_from_the_groups_forgotten() -> None:
     usual = torch.zeros(2, 3, 4)
     usual[0, 0] = torch.tensor([9.0, 0.5, 0.25, 7.75])  # of each group 1 if it is forgotten, else -1, and a constant
     usual[1, 2] = torch.tensor([-1.0, 0.5, 1.0, 3.5])
-    book = PromptBook(SHARE, *APART, usual, torch.zeros(2, 3, 4), torch.ones(2), torch.ones(2))
+    book = PromptBook(SHARE, *APART, usual, torch.zeros(2, 3, 4), torch.zeros(2), torch.ones(2))
     forgotten = torch.tensor([[False, False, False], [False, True, False], [False, True, True]])
     expected = losses([-2.0, 0.0, 0.0], [-1.0, 0.0, 0.0], [-0.5, 0.0, 6.0])
     torch.testing.assert_close(book.usual_losses(forgotten), expected)
@@ -140,11 +140,27 @@ def test_losses_can_be_asked_for_on_both_sets(book: PromptBook) -> None:
     assert (prompt.retain_loss, prompt.forget_loss) == pytest.approx((0.5, 5), rel=1e-5)
 
 
-def test_losses_of_0_stay_0_whatever_is_asked_for() -> None:
+def test_losses_of_0_become_what_is_asked_for() -> None:
     usual = torch.zeros(2, 3, 4)
     usual[:, :, -1] = -20.0
     nothing = PromptBook(SHARE, *APART, usual, torch.zeros(2, 3, 4), torch.tensor([0.0, 4.0]), torch.tensor([0.0, 4.0]))
-    assert nothing.prompt(spec(1), retain_loss=0.5, forget_loss=0.5).losses.tolist() == [0, 0, 0]
+    assert nothing.prompt(spec(1)).losses.tolist() == [0, 0, 0]
+    assert nothing.prompt(spec(1), retain_loss=0.5, forget_loss=0.25).losses.tolist() == pytest.approx([0.5, 0.25, 0.5])
+
+
+@pytest.mark.parametrize(("lowest", "losses"), [(0.2, [0.15, 0.3]), (0.05, [0.075, 0.15])])
+def test_a_usual_loss_on_the_retain_set_is_no_lower_than_that_of_any_run(lowest: float, losses: list[float]) -> None:
+    """Of a set far larger than runs forgot, whose two groups left have usual losses of 0.075 and 0.15, so 0.1 on average."""
+    usual = torch.zeros(2, 4, 5)
+    usual[:, :, -1] = torch.tensor([log(0.075 + 0.001), log(0.15 + 0.001), 1.0, 1.0])
+    share = torch.tensor([0.5, 0.25, 0.125, 0.125])
+    limits = torch.tensor([lowest, 4.0]), torch.tensor([0.0, 40.0])
+    book = PromptBook(share, torch.eye(4).bool(), ALONE, usual, torch.zeros(2, 4, 4), *limits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prompt = book.prompt(ForgetSpec.of((2, 3), "abcd"))
+    assert prompt.retain_loss == pytest.approx(max(lowest, 0.1), rel=1e-5)
+    assert prompt.losses.tolist() == pytest.approx([*losses, exp(1) - 0.001, exp(1) - 0.001], rel=1e-5)
 
 
 @pytest.mark.parametrize("asked", [5.0, 123.456])

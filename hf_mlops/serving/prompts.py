@@ -17,6 +17,8 @@ from hf_mlops.base.ridge import ridge
 from hf_mlops.base.spec import ForgetSpec
 from hf_mlops.serving.features import set_features
 
+LEAST = 1e-9  # nats: a loss of 0 cannot be scaled to another
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -46,7 +48,8 @@ class PromptBook:
     A loss asked for on D_f says how much of it is known: on a log scale, where it lies on the way from what retrained targets
     have there to what those have that forgot nothing. As far the other losses go on their way between these two.
 
-    Only losses within the range of the training rows can be asked for.
+    Only losses within the range of the training rows can be asked for, and a usual loss on D_r is no lower than that: what a
+    network was never told, of a few classes that are left, takes weights astray.
     """
 
     share: Float[Any, " groups"]  # of the data that each group is
@@ -114,10 +117,12 @@ class PromptBook:
             logs = logs + course @ _powers(log_ratio(retain_loss, usual), mask[None, :])[0, :]
         losses = losses_of_logs(logs)
         retain, forget = self._means(losses, mask)
+        if retain_loss is None and float(retain[0]) < float(self.retain_range[0]):  # usual of a set far larger than any run's
+            retain_loss = float(self.retain_range[0])
         if retain_loss is not None or forget_loss is not None:  # so that means are what was asked for, not only near it
             for asked, members, mean in ((retain_loss, ~mask, retain), (forget_loss, mask, forget)):
                 if asked is not None:
-                    losses = xp.where(members, losses * asked / xp.clip(mean, 1e-9, None), losses)
+                    losses = xp.where(members, xp.clip(losses, LEAST, None) * asked / xp.clip(mean, LEAST, None), losses)
             retain, forget = self._means(losses, mask)
         return Prompt(losses, float(retain[0]), float(forget[0]))
 

@@ -48,8 +48,8 @@ class PromptBook:
     A loss asked for on D_f says how much of it is known: on a log scale, where it lies on the way from what retrained targets
     have there to what those have that forgot nothing. As far the other losses go on their way between these two.
 
-    Only losses within the range of the training rows can be asked for, and a usual loss on D_r is no lower than that: what a
-    network was never told, of a few classes that are left, takes weights astray.
+    Only losses within the range of the training rows can be asked for, and a usual loss on D_r is no lower than that: where
+    one or two groups are left it would be, and a network that was hardly ever told so gives weights that lose these groups.
     """
 
     share: Float[Any, " groups"]  # of the data that each group is

@@ -109,7 +109,7 @@ def test_a_distance_that_retrained_targets_themselves_exceed_is_none_and_fails()
     whole = reference([("", KNOWS), *apart])
     audit = Audit(whole.beside(spec("a")), whole.beside(spec("a")), whole.unforgotten(spec("a")))
     assert isnan(audit.figures()["forget_distance"])
-    assert audit.refused(Gates()) == {"max_forget_distance": "distance from retraining on D_f is nan; allowed: at most 0.5"}
+    assert list(audit.refused(Gates())) == ["max_forget_distance"]
 
 
 def test_a_distance_is_told_only_beside_targets_of_the_very_spec() -> None:

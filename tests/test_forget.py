@@ -28,7 +28,7 @@ def test_of_a_class_it_says_how_sure_an_accuracy_is_and_how_far_answers_are_from
     said = on_the_forget_set(Audit(measured("b", "1 00 1111"), RETRAINED, masked), 0).splitlines()
     assert said[0] == "accuracy on the forget set: at most 0.7764 with 95 % confidence, by 2 test images"
     assert said[1].startswith(
-        "answers on the forget set: 0 % of the way from retrained ones to those with the classes masked ("
+        "answers on the forget set: off by 0 % of the way from retrained ones to those with the classes masked ("
     )
     assert len(said) == 2
 
@@ -37,9 +37,17 @@ def test_of_another_group_it_says_by_what_it_is_judged_and_how_far_loss_has_gone
     audit = Audit(*map(of_training_images, (measured("b", "1 10 1111"), RETRAINED, ORIGINAL)))
     assert on_the_forget_set(audit, 0).splitlines() == [
         "figures on the forget set are by 2 training images of its own",
-        "answers on the forget set: 50 % of the way from retrained ones to the original (divergence 0.275, of 0.000 and 0.549)",
+        "answers on the forget set: off by 50 % of the way from retrained ones to the original (divergence 0.275, of 0.000 and"
+        " 0.549)",
         "loss on the forget set: 0.50 of the way from the original to retrained ones",
     ]
+
+
+def test_where_nobody_could_tell_it_says_so() -> None:
+    audit = Audit(measured("b", "1 00 1111"), measured("b", "1 00 1111", "1 11 1111"), ORIGINAL)
+    assert "nothing can be told, since retrained ones are as far from each other as from the original (" in on_the_forget_set(
+        audit, 0
+    )
 
 
 def test_without_classifiers_retrained_for_it_answers_are_not_judged() -> None:

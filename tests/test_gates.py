@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
-from math import log
+from math import isnan, log
 
 import by_hand
 import pytest
@@ -96,6 +96,36 @@ def test_a_loss_on_d_f_has_closed_a_part_of_the_way_from_the_original_to_retrain
     assert [audit.figures()["closed"] for audit in (half, whole, none)] == pytest.approx([0.5, 1, 0])
     assert [audit.figures()["forget_distance"] for audit in (half, whole, none)] == pytest.approx([0.5, 0, 1])
     assert "closed" not in Audit(measured("b", "1 00 1111"), retrained).figures()
+
+
+def test_the_loss_of_retrained_ones_on_other_images_is_no_forgetting() -> None:
+    retrained, original = measured("c", "1 11 0011", "1 11 0011"), measured("c", "1 11 1111")
+    figures = Audit(measured("c", "1 11 1100"), retrained, original).figures()
+    assert figures["closed"] == pytest.approx(1) and figures["forget_distance"] == 1
+
+
+def test_where_retrained_answers_differ_too_much_loss_alone_tells_how_far_a_sample_is() -> None:
+    """Retrained ones have one and two of four images wrong: answers of the original are a quarter farther off than theirs."""
+    retrained, original = measured("c", "1 11 0011", "1 11 0111"), measured("c", "1 11 1111")
+    figures = Audit(measured("c", "1 11 1100"), retrained, original).figures()
+    assert 1.2 < figures["unforgotten_forget_divergence"] / figures["reference_forget_divergence"] < 1.3
+    assert figures["closed"] == pytest.approx(4 / 3) and figures["forget_distance"] == pytest.approx(1 / 3)  # too far, as well
+    assert "max_forget_distance" in Audit(original, retrained, original).refused(Gates())
+
+
+def test_where_nobody_could_tell_a_distance_is_none_and_only_who_allows_any_lets_it_pass() -> None:
+    """Of two images retrained ones have both wrong or both right, as the original has."""
+    audit = Audit(measured("b", "1 00 1111"), measured("b", "1 00 1111", "1 11 1111"), measured("b", "1 11 1111"))
+    assert isnan(audit.figures()["forget_distance"]) and audit.figures()["closed"] == pytest.approx(2)
+    assert audit.refused(Gates(max_forget_distance=0.99)) == {
+        "max_forget_distance": "distance from retraining on D_f cannot be told, since classifiers that forgot nothing are"
+        " hardly farther than retrained ones from each other; allowed: at most 0.99"
+    }
+    assert audit.refused(Gates(max_forget_distance=1)) == {}
+    apart = measured(
+        "c", "1 11 1000", "1 11 1110"
+    )  # three wrong or one: each two from the other, and the original two from both
+    assert isnan(Audit(apart, apart, measured("c", "1 11 1111")).figures()["forget_distance"])
 
 
 def test_the_share_that_passes_is_of_samples_judged_one_by_one() -> None:

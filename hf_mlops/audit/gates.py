@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import isfinite
+from math import isfinite, isnan, nan
 
 from array_api_compat import array_namespace
 
@@ -16,6 +16,7 @@ from hf_mlops.population.outputs import Answering
 from hf_mlops.serving.sampler import Samples
 
 CHANCE = 2.0  # standard deviations of retrained targets that a sample may be beside them
+SCALE = 1.5  # times as far from retrained ones as these from each other must be who forgot nothing, or no distance is told
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Gates:
 
     max_forget_gap: float = 0.01  # accuracy on D_f, the sample's less that of the retrain reference
     max_retain_gap: float = 0.02  # accuracy on D_r, mean of the retrain reference less the sample's
-    max_forget_distance: float = 0.5  # of the answers on D_f from retraining: 0 as retrained, 1 as if nothing was forgotten
+    max_forget_distance: float = 0.5  # on D_f from retraining: 0 as retrained, 1 as if nothing was forgotten; 1 lets all pass
 
     def __post_init__(self) -> None:
         share = (lambda x: 0 <= x <= 1, "0 to 1")
@@ -60,9 +61,11 @@ class Audit:
         where there are images with a trigger.
 
         Where several targets were retrained for the very spec, `forget_divergence` is that of the answers on D_f from the mean
-        of theirs, beside each of theirs from the mean of the others; where there are unforgotten classifiers, too,
-        `forget_distance` is where on the way from the reference's, 0, to theirs, 1, it lies, clipped to these; and `closed`
-        where on the way from their mean loss on D_f, 0, to the reference's, 1, unless they mask what a retrained one never saw.
+        of theirs, beside each of theirs from the mean of the others. Where there are unforgotten classifiers, too, `closed` is
+        where on the way from their mean loss on D_f, 0, to the reference's, 1, the sample's lies, unless they mask what a
+        retrained one never saw; and `forget_distance` is how far it is from the end of that way, or of the way that divergences
+        go, whichever is more, clipped to 0 and 1. A way counts that is longer by half than retrained targets are off each
+        other; where neither is, the distance is NaN.
         """
         spec = self.sampled.spec
         judged = self.sampled if index is None else self.sampled.only(index)
@@ -90,13 +93,14 @@ class Audit:
         result = {"forget_divergence": found, "reference_forget_divergence": floor}
         if self.unforgotten is not None:
             result["unforgotten_forget_divergence"] = known = self._known
-            way = (found - floor) / (known - floor) if known > floor else float("nan")
-            result["forget_distance"] = min(max(way, 0.0), 1.0)
+            off = [max((found - floor) / (known - floor), 0.0)] if known > SCALE * floor else []
             now, before, after = (
                 float(one.loss_on_sets(judged.spec).forget.mean()) for one in (judged, self.unforgotten, self.reference)
             )
             if isfinite(before) and before != after:
-                result["closed"] = (now - before) / (after - before)
+                result["closed"] = closed = (now - before) / (after - before)
+                off += [abs(1 - closed)] if abs(after - before) > SCALE * self._spread else []
+            result["forget_distance"] = min(max(off, default=nan), 1.0)
         return result
 
     @property
@@ -113,6 +117,13 @@ class Audit:
         return sum(float(one.divergence((total - one.answers) / (count - 1))[0]) for one in each) / count
 
     @cached_property
+    def _spread(self) -> float:
+        """Root mean square of how far each retrained target's loss on D_f is from the mean of the others'."""
+        losses = self.reference.loss_on_sets(self.sampled.spec).forget
+        count = len(losses)
+        return float(((losses - losses.mean()) ** 2).mean()) ** 0.5 * count / (count - 1)
+
+    @cached_property
     def _known(self) -> float:
         """Divergence of unforgotten classifiers' answers on D_f from the mean of retrained ones."""
         assert self.unforgotten is not None
@@ -121,7 +132,8 @@ class Audit:
     def refused(self, gates: Gates, index: int | None = None) -> dict[str, str]:
         """The gates that a sample (or the mean of all) does not pass, by name, each with a sentence; empty if it passes.
 
-        A figure that could not be measured fails, but for a `forget_distance` that there is no reference for.
+        A figure that could not be measured fails, but for a `forget_distance` that there is no reference for, or any that is
+        allowed to be 1.
         """
         figures = self.figures(index)
         floor = figures["reference_retain_accuracy"] - gates.max_retain_gap
@@ -135,10 +147,14 @@ class Audit:
                     f"accuracy on D_f is {figures['forget_accuracy']:.4f}; allowed: at most {most:.4f}, which is"
                     f" {gates.max_forget_gap} over the retrain reference{' and what chance makes of it' * (chance > 0)}"
                 )
-        if "forget_distance" in figures and not figures["forget_distance"] <= gates.max_forget_distance:
+        distance = figures.get("forget_distance", 0.0)
+        if gates.max_forget_distance < 1 and not distance <= gates.max_forget_distance:
+            found = (
+                "cannot be told, since classifiers that forgot nothing are hardly farther than retrained ones from each other"
+            )
+            found = found if isnan(distance) else f"is {distance:.4f}"
             result["max_forget_distance"] = (
-                f"distance from retraining on D_f is {figures['forget_distance']:.4f};"
-                f" allowed: at most {gates.max_forget_distance}"
+                f"distance from retraining on D_f {found}; allowed: at most {gates.max_forget_distance}"
             )
         if not figures["retain_accuracy"] >= floor:
             result["max_retain_gap"] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 import mlflow
@@ -318,5 +318,7 @@ def on_the_forget_set(evidence: Audit, kept: int) -> str:
     if "closed" in figures:
         far_end = "the original"
         closed = f"\nloss on the forget set: {figures['closed']:.2f} of the way from the original to retrained ones"
-    way = f"{100 * figures['forget_distance']:.0f} % of the way from retrained ones to {far_end}"
+    way = f"off by {100 * figures['forget_distance']:.0f} % of the way from retrained ones to {far_end}"
+    if isnan(figures["forget_distance"]):
+        way = f"nothing can be told, since retrained ones are as far from each other as from {far_end}"
     return f"{accuracy}\nanswers on the forget set: {way} (divergence {found:.3f}, of {retrained:.3f} and {known:.3f}){closed}"

@@ -186,7 +186,8 @@ def curves(rates: Rates, config: PopulationConfig) -> tuple[pd.DataFrame, pd.Dat
 def command(
     dataset: str, architecture: str | None, groups: str, data_dir: str, device: str, seed: int, turns: int, **others: Any
 ) -> None:
-    recipe, data = find_recipe(dataset, architecture or ""), load_dataset(dataset, data_dir, groups)
+    data = load_dataset(dataset, data_dir, groups)
+    recipe = find_recipe(dataset, architecture or "", data.groups.are_classes)
     rates, config = measured(recipe, data, device, seed, turns), recipe.population
     others_too = [numbered(count) for count in GROUPS if count != len(data.groups)]
     table = counted(rates, config, sorted([data.groups, *others_too], key=len))

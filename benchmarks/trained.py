@@ -66,13 +66,15 @@ def trained(
 
     Where poison is the one thing to forget it is by few runs and steps.
     """
-    find = recipe_for_poison if groups.startswith(f"{GROUP}:") else find_recipe
-    recipe = find(dataset, architecture or "").given(
+    data, network = load_dataset(dataset, data_dir, groups), architecture or ""
+    poison = groups.startswith(f"{GROUP}:")
+    recipe = recipe_for_poison(dataset, network) if poison else find_recipe(dataset, network, data.groups.are_classes)
+    recipe = recipe.given(
         {"held_out_pairs": 0.0 if product else None, "runs": runs}, {"train_steps": hypernet_steps, "variant": variant}, seed
     )
     parts = [dataset, recipe.population.architecture, re.sub("[^a-z0-9.]+", "-", groups.lower()), variant, "product" * product]
     name = "-".join(part for part in [*parts, f"seed-{seed}" * bool(seed)] if part)
-    data, folder = load_dataset(dataset, data_dir, groups), KEPT / name
+    folder = KEPT / name
     seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text()) if (folder / "seconds.json").exists() else {}
 
     def made(part: str, kind: type[Any], config: Any, train: Callable[[], Any], **load: Any) -> Any:

@@ -47,11 +47,11 @@ def command(
     dry_run: bool,
     **fields: Any,
 ) -> None:
-    recipe, gates = find_recipe(dataset, architecture).given({}, fields, seed), gates
+    data = load_dataset(dataset, data_dir, groups)
+    recipe = find_recipe(dataset, architecture, data.groups.are_classes).given({}, fields, seed)
     if dry_run:
         made_of = {"dataset": dataset, "data_dir": data_dir, "groups": groups, "device": device}
         return options.print_configuration(**made_of, hypernet=asdict(recipe.hypernet), gates=asdict(gates))
-    data = load_dataset(dataset, data_dir, groups)
     Hypernet(recipe.hypernet, gates, find_targets(data, recipe.population.architecture, targets_run), data, device).run()
 
 

@@ -60,7 +60,7 @@ def command(
     spec = ForgetSpec.parse(forget_class or default_spec(data), data.groups.names, allow_empty=False)
     population = {name: fields[name] for name in ("scope", "runs", "held_out_pairs")} | {"train_steps": fields["target_steps"]}
     hypernet = {"variant": fields["variant"], "space": fields["space"], "train_steps": fields["hypernet_steps"]}
-    recipe = find_recipe(dataset, architecture).given(population, hypernet, seed)
+    recipe = find_recipe(dataset, architecture, data.groups.are_classes).given(population, hypernet, seed)
     main = Main(recipe, data, data_dir, spec, gates, output, seed, device, engine, retrained)
     options.print_configuration(**main.inputs) if dry_run else main.run()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hf_mlops.hypernet.model import HypernetConfig
@@ -12,14 +12,23 @@ from hf_mlops.population.config import PopulationConfig
 
 @dataclass(frozen=True)
 class Recipe:
-    """Configurations that go together, and the hypernetwork's steps where poison is the one thing to forget."""
+    """Configurations that go together.
+
+    Args:
+        few_steps: of the hypernetwork where poison is the one thing to forget.
+        finer: fields of `hypernet` where groups are not classes. What was learnt by heart of a customer lies in directions of
+            the weights that vary little.
+    """
 
     population: PopulationConfig
     hypernet: HypernetConfig
     few_steps: int = 600
+    finer: Mapping[str, Any] = field(default_factory=dict)
 
     def given(self, population: Mapping[str, Any], hypernet: Mapping[str, Any], seed: int) -> Recipe:
         """This recipe with the seed in both configurations, and in each the fields that were given instead of None.
+
+        Tokens of another space have that space's own width, unless one was given.
 
         Raises:
             BadRequest: a value that a configuration refuses.
@@ -28,10 +37,11 @@ class Recipe:
         def set_in(fields: Mapping[str, Any]) -> dict[str, Any]:
             return {**{name: value for name, value in fields.items() if value is not None}, "seed": seed}
 
+        others = {} if hypernet.get("space") in (None, self.hypernet.space) else {"token_width": 0}
         return replace(
             self,
             population=replace(self.population, **set_in(population)),
-            hypernet=replace(self.hypernet, **set_in(hypernet)),
+            hypernet=replace(self.hypernet, **others | set_in(hypernet)),
         )
 
 
@@ -47,6 +57,7 @@ _MNIST = Recipe(
     ),
     HypernetConfig(shares=True, components=64, images=256, train_steps=6000),
     few_steps=2400,
+    finer={"components": 256, "token_width": 512},
 )
 _LENET = replace(
     _MNIST.population,
@@ -74,15 +85,20 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 }
 
 
-def find_recipe(dataset: str, architecture: str = "") -> Recipe:
+def find_recipe(dataset: str, architecture: str = "", classes: bool = True) -> Recipe:
     """The recipe of a data set and an architecture, by default the data set's first.
 
     Where that pair was not measured, the first recipe of the data set, or else of MNIST, with the architecture asked for.
+
+    Args:
+        classes: whether it is classes that can be forgotten: `Groups.are_classes`.
     """
-    if (dataset, architecture) in RECIPES:
-        return RECIPES[dataset, architecture]
-    base = next((recipe for (name, _), recipe in RECIPES.items() if name == dataset), _MNIST)
-    return replace(base, population=replace(base.population, architecture=architecture)) if architecture else base
+    found = RECIPES.get((dataset, architecture))
+    if found is None:
+        found = next((recipe for (name, _), recipe in RECIPES.items() if name == dataset), _MNIST)
+        if architecture:
+            found = replace(found, population=replace(found.population, architecture=architecture))
+    return found if classes else replace(found, hypernet=replace(found.hypernet, **found.finer))
 
 
 def recipe_for_poison(dataset: str, architecture: str = "") -> Recipe:

@@ -213,6 +213,16 @@ def test_what_is_forgotten_goes_without_saying_only_for_digits(digits: Dataset, 
     assert json.loads(run("main", "--dry-run").stdout)["forget_class"] == "7"
 
 
+@pytest.mark.parametrize(("groups", "components"), [("", 64), ("shard:2", 256)])
+def test_the_recipe_depends_on_whether_groups_are_classes(
+    groups: str, components: int, digits: Dataset, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "mine.npz", images=digits.test.images[:, 0].numpy(), labels=digits.test.labels.numpy())
+    words = ["--dry-run", "--dataset", f"npz:{tmp_path}/mine.npz", "--groups", groups]
+    for done in (run("hypernet", *words), run("main", *words, "--forget-class", "customer 1" if groups else "3")):
+        assert json.loads(done.stdout)["hypernet"]["components"] == components
+
+
 # what a command leaves, and what becomes of it without `mlflow run`
 
 

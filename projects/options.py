@@ -120,7 +120,7 @@ max_forget_distance = field(
     Gates,
     "max_forget_distance",
     click.FloatRange(0, 1),
-    f"How far its answers on the forget set may be from retrained ones: 1 is as far as if nothing was forgotten. {_bounded}",
+    f"How far answers on the forget set may be from retrained ones: 1 is as if nothing was forgotten, and no limit. {_bounded}",
 )
 output = click.option(
     "--output",

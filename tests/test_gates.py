@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import FrozenInstanceError
 from math import isnan, log
+from unittest.mock import ANY
 
 import by_hand
 import pytest
@@ -113,13 +114,35 @@ def test_where_retrained_answers_differ_too_much_loss_alone_tells_how_far_a_samp
     assert "max_forget_distance" in Audit(original, retrained, original).refused(Gates())
 
 
+def test_each_group_of_a_union_must_be_forgotten_not_only_the_whole_of_it() -> None:
+    """Of a and c the four of c are forgotten, and a, a fifth of the images, is not."""
+    retrained, original = measured("a,c", "0 11 0000", "0 11 0000"), measured("a,c", "1 11 1111")
+    kept = Audit(measured("a,c", "1 11 0000", "0 11 0000"), retrained, original)
+    assert kept.figures(0)["closed"] == pytest.approx(0.8) and kept.figures(0)["least_closed"] == pytest.approx(0)
+    assert kept.refused(Gates(max_forget_gap=1), 0) == {
+        "max_forget_distance": "loss on a, which is a part of D_f, has gone 0.0000 of the way to retraining;"
+        " allowed: at least 0.25"
+    }
+    assert kept.refused(Gates(), 1) == {} and kept.figures(1)["least_closed"] == pytest.approx(1)
+    assert kept.figures()["least_closed"] == pytest.approx(0.5) and kept.refused(Gates()) == {"max_forget_gap": ANY}
+    assert "max_forget_distance" in kept.refused(Gates(max_forget_distance=0.99), 0)
+    assert kept.refused(Gates(1, 1, 1), 0) == {}
+
+
+def test_a_group_of_a_union_on_which_retrained_ones_differ_is_not_judged_by_itself() -> None:
+    retrained, original = measured("a,c", "0 11 0000", "1 11 0000"), measured("a,c", "1 11 1111")
+    figures = Audit(measured("a,c", "1 11 0011"), retrained, original).figures()
+    assert figures["least_closed"] == pytest.approx(0.5)  # of c
+    assert "least_closed" not in Audit(measured("c", "1 11 0011"), retrained, original).figures()  # of which `closed` tells
+
+
 def test_where_nobody_could_tell_a_distance_is_none_and_only_who_allows_any_lets_it_pass() -> None:
     """Of two images retrained ones have both wrong or both right, as the original has."""
     audit = Audit(measured("b", "1 00 1111"), measured("b", "1 00 1111", "1 11 1111"), measured("b", "1 11 1111"))
     assert isnan(audit.figures()["forget_distance"]) and audit.figures()["closed"] == pytest.approx(2)
     assert audit.refused(Gates(max_forget_distance=0.99)) == {
         "max_forget_distance": "distance from retraining on D_f cannot be told, since classifiers that forgot nothing are"
-        " hardly farther than retrained ones from each other; allowed: at most 0.99"
+        " hardly farther from retrained ones than these from each other; allowed: at most 0.99"
     }
     assert audit.refused(Gates(max_forget_distance=1)) == {}
     apart = measured(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cached_property
-from math import isfinite, isnan, nan
+from math import isnan, nan
 
 from array_api_compat import array_namespace
 
+from hf_mlops.audit.closing import SCALE, Way
 from hf_mlops.audit.measure import Measured, at_most, measure
 from hf_mlops.audit.reference import Reference
 from hf_mlops.base.config import check_config
@@ -16,7 +17,6 @@ from hf_mlops.population.outputs import Answering
 from hf_mlops.serving.sampler import Samples
 
 CHANCE = 2.0  # standard deviations of retrained targets that a sample may be beside them
-SCALE = 1.5  # times as far from retrained ones as these from each other must be who forgot nothing, or no distance is told
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Audit:
         where on the way from their mean loss on D_f, 0, to the reference's, 1, the sample's lies, unless they mask what a
         retrained one never saw; and `forget_distance` is how far it is from the end of that way, or of the way that divergences
         go, whichever is more, clipped to 0 and 1. A way counts that is longer by half than retrained targets are off each
-        other; where neither is, the distance is NaN.
+        other; where neither is, the distance is NaN. `least_closed` is the least that is closed on any of several groups of D_f
+        by itself whose way counts.
         """
         spec = self.sampled.spec
         judged = self.sampled if index is None else self.sampled.only(index)
@@ -94,12 +95,11 @@ class Audit:
         if self.unforgotten is not None:
             result["unforgotten_forget_divergence"] = known = self._known
             off = [max((found - floor) / (known - floor), 0.0)] if known > SCALE * floor else []
-            now, before, after = (
-                float(one.loss_on_sets(judged.spec).forget.mean()) for one in (judged, self.unforgotten, self.reference)
-            )
-            if isfinite(before) and before != after:
-                result["closed"] = closed = (now - before) / (after - before)
-                off += [abs(1 - closed)] if abs(after - before) > SCALE * self._spread else []
+            if self._way.exists:
+                result["closed"] = closed = self._way.gone(float(judged.loss_on_sets().forget.mean()))
+                off += [abs(1 - closed)] if self._way.counts else []
+            if gone := self._gone(judged):
+                result["least_closed"] = min(gone.values())
             result["forget_distance"] = min(max(off, default=nan), 1.0)
         return result
 
@@ -117,11 +117,22 @@ class Audit:
         return sum(float(one.divergence((total - one.answers) / (count - 1))[0]) for one in each) / count
 
     @cached_property
-    def _spread(self) -> float:
-        """Root mean square of how far each retrained target's loss on D_f is from the mean of the others'."""
-        losses = self.reference.loss_on_sets(self.sampled.spec).forget
-        count = len(losses)
-        return float(((losses - losses.mean()) ** 2).mean()) ** 0.5 * count / (count - 1)
+    def _way(self) -> Way:
+        """Of the mean loss on D_f."""
+        assert self.unforgotten is not None
+        return Way.between(self.unforgotten.loss_on_sets().forget, self.reference.loss_on_sets().forget)
+
+    @cached_property
+    def _ways(self) -> dict[int, Way]:
+        """Those that count of the losses on each of several groups in D_f."""
+        assert self.unforgotten is not None
+        several = self.sampled.spec.groups if len(self.sampled.spec.groups) > 1 else ()
+        ways = {group: Way.between(self.unforgotten.losses[:, group], self.reference.losses[:, group]) for group in several}
+        return {group: way for group, way in ways.items() if way.counts}
+
+    def _gone(self, judged: Measured) -> dict[int, float]:
+        """How far on each of `_ways`."""
+        return {group: way.gone(float(judged.losses[:, group].mean())) for group, way in self._ways.items()}
 
     @cached_property
     def _known(self) -> float:
@@ -147,21 +158,34 @@ class Audit:
                     f"accuracy on D_f is {figures['forget_accuracy']:.4f}; allowed: at most {most:.4f}, which is"
                     f" {gates.max_forget_gap} over the retrain reference{' and what chance makes of it' * (chance > 0)}"
                 )
-        distance = figures.get("forget_distance", 0.0)
-        if gates.max_forget_distance < 1 and not distance <= gates.max_forget_distance:
-            found = (
-                "cannot be told, since classifiers that forgot nothing are hardly farther than retrained ones from each other"
-            )
-            found = found if isnan(distance) else f"is {distance:.4f}"
-            result["max_forget_distance"] = (
-                f"distance from retraining on D_f {found}; allowed: at most {gates.max_forget_distance}"
-            )
+        if gates.max_forget_distance < 1 and (why := self._too_far(figures, gates.max_forget_distance, index)):
+            result["max_forget_distance"] = why
         if not figures["retain_accuracy"] >= floor:
             result["max_retain_gap"] = (
                 f"accuracy on D_r is {figures['retain_accuracy']:.4f}; allowed: at least {floor:.4f}, which is"
                 f" {gates.max_retain_gap} under the retrain reference"
             )
         return result
+
+    def _too_far(self, figures: dict[str, float], most: float, index: int | None) -> str:
+        """Why D_f or a group of it is not forgotten, by a largest distance; empty if it is.
+
+        A single group is told less surely than all of D_f, and may be half as far from 1 as that.
+        """
+        distance, least = figures.get("forget_distance", 0.0), (1 - most) / 2
+        if isnan(distance):
+            hardly = "classifiers that forgot nothing are hardly farther from retrained ones than these from each other"
+            return f"distance from retraining on D_f cannot be told, since {hardly}; allowed: at most {most}"
+        if distance > most:
+            return f"distance from retraining on D_f is {distance:.4f}; allowed: at most {most}"
+        if figures.get("least_closed", 1.0) < least:
+            gone = self._gone(self.sampled if index is None else self.sampled.only(index))
+            name = self.sampled.spec.group_names[min(gone, key=lambda group: gone[group])]
+            return (
+                f"loss on {name}, which is a part of D_f, has gone {figures['least_closed']:.4f} of the way to retraining;"
+                f" allowed: at least {least}"
+            )
+        return ""
 
     def passed(self, gates: Gates) -> float:
         """Share of the samples that pass all gates, each judged by itself."""

@@ -318,6 +318,8 @@ def on_the_forget_set(evidence: Audit, kept: int) -> str:
     if "closed" in figures:
         far_end = "the original"
         closed = f"\nloss on the forget set: {figures['closed']:.2f} of the way from the original to retrained ones"
+    if "least_closed" in figures:
+        closed += f", on a single group of it at least {figures['least_closed']:.2f}"
     way = f"off by {100 * figures['forget_distance']:.0f} % of the way from retrained ones to {far_end}"
     if isnan(figures["forget_distance"]):
         way = f"nothing can be told, since retrained ones are as far from each other as from {far_end}"

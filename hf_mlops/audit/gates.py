@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import isnan, nan
 
@@ -124,10 +124,17 @@ class Audit:
 
     @cached_property
     def _ways(self) -> dict[int, Way]:
-        """Those that count of the losses on each of several groups in D_f."""
+        """Those that count of the losses on each of several groups in D_f.
+
+        By two or three retrained targets nobody can say how far they are off each other on one group: it is taken as the root
+        mean square over the groups, or of fifty some would be refused by chance.
+        """
         assert self.unforgotten is not None
         several = self.sampled.spec.groups if len(self.sampled.spec.groups) > 1 else ()
         ways = {group: Way.between(self.unforgotten.losses[:, group], self.reference.losses[:, group]) for group in several}
+        ways = {group: way for group, way in ways.items() if way.exists}
+        spread = (sum(way.spread**2 for way in ways.values()) / max(len(ways), 1)) ** 0.5
+        ways = {group: replace(way, spread=spread) for group, way in ways.items()}
         return {group: way for group, way in ways.items() if way.counts}
 
     def _gone(self, judged: Measured) -> dict[int, float]:

@@ -14,6 +14,7 @@ of the losses of D_f against those on test images.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -24,8 +25,8 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import write_table
 from benchmarks.trained import Trained, options, trained
-from hf_mlops import Audit, ForgetSpec, Gates, Reference, audit_samples
-from hf_mlops.audit.measure import Measured, measure
+from hf_mlops import Audit, ForgetSpec, Gates, Reference, Samples, audit_samples
+from hf_mlops.audit.measure import Measured
 from hf_mlops.audit.tables import kind_of
 from hf_mlops.base.progress import Progress
 from hf_mlops.serving.signal import VARIANTS
@@ -48,7 +49,7 @@ def command(samples: int, **choice: Any) -> None:
             drawn = made.hypernetwork.sample(spec, samples, choice["seed"])
             audit = audit_samples(made.hypernetwork.target, drawn, made.dataset, made.reference)
             rows.append(
-                {"forget": str(spec), "kind": kind(spec, made.reference), **figures(audit), IN_SPACE: in_space(made, spec)}
+                {"forget": str(spec), "kind": kind(spec, made.reference), **figures(audit), IN_SPACE: in_space(made, drawn)}
             )
             progress.advance()
     table = pd.DataFrame(rows)
@@ -89,13 +90,12 @@ def figures(audit: Audit) -> dict[str, float]:
     return {**result, "pass the gates": audit.passed(Gates())}
 
 
-def in_space(made: Trained, spec: ForgetSpec) -> float:
-    """How far retrained targets have gone, once encoded and decoded."""
-    space, target = made.hypernetwork.space, made.population.target
-    cut = space.decode(space.encode(made.population.retrained(torch.tensor(spec.mask)).to(made.hypernetwork.device))).cpu()
-    measured = measure(target, cut, spec, made.dataset.audited)
-    audit = Audit(measured, made.reference.beside(spec), made.reference.unforgotten(spec))
-    return audit.figures().get("closed", np.nan)
+def in_space(made: Trained, drawn: Samples) -> float:
+    """How far retrained targets have gone, once encoded and decoded, by the spec of samples."""
+    space = made.hypernetwork.space
+    retrained = made.population.retrained(torch.tensor(drawn.spec.mask)).to(made.hypernetwork.device)
+    cut = replace(drawn, weights=space.decode(space.encode(retrained)).cpu())
+    return audit_samples(made.population.target, cut, made.dataset, made.reference).figures().get("closed", np.nan)
 
 
 def membership(measured: Measured, spec: ForgetSpec) -> float:

@@ -152,7 +152,7 @@ def test_where_nobody_could_tell_a_distance_is_none_and_only_who_allows_any_lets
     assert audit.refused(Gates(max_forget_distance=1)) == {}
     apart = measured(
         "c", "1 11 1000", "1 11 1110"
-    )  # three wrong or one: each two from the other, and the original two from both
+    )  # three wrong and one, which is two from each other; the original is two off
     assert isnan(Audit(apart, apart, measured("c", "1 11 1111")).figures()["forget_distance"])
 
 

@@ -68,8 +68,7 @@ class Audit:
         other; where neither is, the distance is NaN. `least_closed` is the least that is closed on any of several groups of D_f
         by itself whose way counts.
         """
-        spec = self.sampled.spec
-        judged = self.sampled if index is None else self.sampled.only(index)
+        spec, judged = self.sampled.spec, self._judged(index)
         result = {}
         for who, measured in (("", judged), ("reference_", self.reference)):
             for what, (retain, forget) in (
@@ -87,6 +86,9 @@ class Audit:
         if spec.groups and self.reference.spec == spec and len(self.reference.losses) > 1:
             result |= self._divergences(judged)
         return result
+
+    def _judged(self, index: int | None) -> Measured:
+        return self.sampled if index is None else self.sampled.only(index)
 
     def _divergences(self, judged: Measured) -> dict[str, float]:
         """How far answers on D_f are from retrained ones."""
@@ -186,7 +188,7 @@ class Audit:
         if distance > most:
             return f"distance from retraining on D_f is {distance:.4f}; allowed: at most {most}"
         if figures.get("least_closed", 1.0) < least:
-            gone = self._gone(self.sampled if index is None else self.sampled.only(index))
+            gone = self._gone(self._judged(index))
             name = self.sampled.spec.group_names[min(gone, key=lambda group: gone[group])]
             return (
                 f"loss on {name}, which is a part of D_f, has gone {figures['least_closed']:.4f} of the way to retraining;"
